@@ -1,0 +1,39 @@
+"""Measure and cure modality imbalance: Shapley values, equilibrium deviation (EDM) and weak-first schedules.
+
+Data flow, every step a pure function of arrays (NumPy, torch, cupy, jax or any other array-API library):
+
+    coalitions(n)          which modalities are present in each row of a coalition table
+      -> your model        v(S), its performance with the modalities of S only: a table of 2**n values
+      -> shapley_values    φ, what each modality contributes
+      -> contribution_shares, edm      ψ, its share of the whole, and the distance from equilibrium
+      -> shapley_schedule, scheduler   whom to train in what order, and how often
+    The same table gives expected_when_missing, the performance to expect when modalities go missing.
+
+Example:
+    >>> values = [0.1, 0.8, 0.4, 0.9]  # accuracy with no modality, the first, the second, both
+    >>> shapley = shapley_values(values)
+    >>> shapley.round(2).tolist(), round(float(edm(shapley)), 2)
+    ([0.6, 0.2], 0.5)
+    >>> shapley_schedule(shapley).order.tolist()
+    [1, 0]
+"""
+
+from equilib.equilibrium import contribution_shares, edm
+from equilib.missing import expected_when_missing
+from equilib.schedule import Schedule, Scheduler, SchedulerState, scheduler, shapley_schedule
+from equilib.shapley import coalitions, shapley_values
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Schedule",
+    "Scheduler",
+    "SchedulerState",
+    "coalitions",
+    "contribution_shares",
+    "edm",
+    "expected_when_missing",
+    "scheduler",
+    "shapley_schedule",
+    "shapley_values",
+]

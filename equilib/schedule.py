@@ -1,0 +1,224 @@
+"""In which order to train the modalities, and how often each."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+from equilib._namespace import (
+    Array,
+    Namespace,
+    as_floating,
+    as_fraction,
+    as_int,
+    device_of,
+    get_namespace,
+    require_finite,
+    stop_gradient,
+)
+from equilib._random import random_order, read_seed
+from equilib.equilibrium import shares_last
+
+MAX_UPDATES = 2**20
+"""Up to here the rounding of float32 quotas stays below one update."""
+
+
+class Schedule(NamedTuple):
+    """When and how often to train each modality.
+
+    Attributes:
+        order: `(..., n)` int, modality indices in the order of their updates.
+        updates: `(..., n)` int, updates of each modality per cycle (by modality, not by position): at least 1 each.
+    """
+
+    order: Array
+    updates: Array
+
+
+class SchedulerState(NamedTuple):
+    """What a scheduler remembers between measurements.
+
+    Attributes:
+        step: `()` int32, measurements seen so far.
+        average: `(n,)` floating, exponential moving average of the Shapley values; zeros before the first.
+    """
+
+    step: Array
+    average: Array
+
+
+class Scheduler(NamedTuple):
+    """A schedule that follows the measured Shapley values, as a pair of pure functions.
+
+    Attributes:
+        init: `init(xp=None, device=None, dtype=None) -> SchedulerState`, all optional: NumPy, its default device and
+            its default float unless named otherwise.
+        update: `update(state, shapley) -> (SchedulerState, Schedule)` for `(n,)` Shapley values. The results take
+            the library, device and dtype of `shapley`. Traceable.
+    """
+
+    init: Callable[..., SchedulerState]
+    update: Callable[[SchedulerState, Any], tuple[SchedulerState, Schedule]]
+
+
+def shapley_schedule(
+    shapley: Any, *, policy: str = "weak-to-strong", n_updates: int | None = None, seed: int | None = None
+) -> Schedule:
+    """Order the modalities by their contribution, and give more updates to the weakest.
+
+    The order is `weak-to-strong` (ascending Shapley values), `strong-to-weak` (descending; ties by index in both),
+    `fixed` (0, 1, ..., n-1) or `random`. The updates do not depend on it: each modality gets one, and the others are
+    shared out in proportion to 1 − ψ (ψ the contribution share), rounded down, and what rounding leaves goes to the
+    weakest, one each: a weaker modality never gets fewer than a stronger one.
+
+    Args:
+        shapley: `(..., n)` real, Shapley values; the other dimensions are a batch of independent schedules.
+        policy: the order, one of the four above.
+        n_updates: updates of all modalities per cycle, n to 2**20; n by default, which is one each.
+        seed: seed of the random policy, 0 to 2**64 - 1, with the same order in every library; drawn from the operating
+            system's entropy if None (once per trace: give one under jax.jit). Other policies ignore it.
+
+    Returns:
+        Schedule(order, updates), both `(..., n)` int in the library and device of `shapley`. Traceable.
+
+    Raises:
+        ValueError: `shapley` is not real and finite or holds no modality, `policy` is unknown, `n_updates` is not an
+            integer from n to 2**20, or `seed` is not one from 0 to 2**64 - 1.
+
+    Source:
+        Weak to strong follows the abstract of arXiv 2506.00030, and so does the idea of fair participation; how many
+        updates each modality gets, and the other orders, are our decisions where the paper leaves it open.
+
+    Example:
+        >>> order, updates = shapley_schedule([0.5, 0.1, 0.2], n_updates=9)
+        >>> order.tolist(), updates.tolist()
+        ([1, 2, 0], [2, 4, 3])
+    """
+    x, xp = as_floating(shapley, "shapley")
+    if x.ndim == 0 or x.shape[-1] == 0:
+        raise ValueError(f"shapley must list at least one modality, got shape {tuple(x.shape)}")
+    require_finite(x, "shapley", xp=xp)
+    order_of = _get_policy(policy)
+    n_updates = _read_n_updates(n_updates, x.shape[-1])
+    step = xp.zeros((), dtype=xp.int32, device=device_of(x))
+    return Schedule(order_of(x, _read_key(seed, policy), step, xp), _apportion(x, n_updates, xp=xp))
+
+
+def scheduler(
+    n: int,
+    *,
+    policy: str = "weak-to-strong",
+    smoothing: float = 0.0,
+    n_updates: int | None = None,
+    seed: int | None = None,
+) -> Scheduler:
+    """Make a scheduler: Shapley values measured again and again in, a schedule each time out.
+
+    Each update smooths the Shapley values, average ← smoothing · average + (1 − smoothing) · measured, and applies
+    :func:`shapley_schedule` to the average. The first measurement is taken as it is.
+
+    Args:
+        n: number of modalities.
+        policy: the order, as in :func:`shapley_schedule`; `random` draws a new one at each update.
+        smoothing: weight of the past in [0, 1); 0 follows the last measurement alone.
+        n_updates: updates of all modalities per cycle, as in :func:`shapley_schedule`.
+        seed: seed of the random policy, 0 to 2**64 - 1; if None, drawn once, here, from the operating system's entropy.
+
+    Returns:
+        Scheduler(init, update), pure functions; see there for their arguments.
+
+    Raises:
+        ValueError: an argument breaks its rule above; from `update`, if `shapley` is not `(n,)`, real and finite.
+
+    Source:
+        Measuring every epoch and training the next one from weak to strong follows the abstract of arXiv 2506.00030.
+        Smoothing is our decision where the paper leaves it open: small validation splits are noisy.
+
+    Example:
+        >>> init, update = scheduler(2, smoothing=0.5)
+        >>> state, schedule = update(init(), [0.2, 0.4])
+        >>> state, schedule = update(state, [0.6, 0.0])
+        >>> state.average.round(2).tolist(), schedule.order.tolist()
+        ([0.4, 0.2], [1, 0])
+    """
+    n = as_int(n, "n")
+    if n < 1:
+        raise ValueError(f"n must be at least 1, got {n}")
+    order_of = _get_policy(policy)
+    weight = as_fraction(smoothing, "smoothing")
+    total, key = _read_n_updates(n_updates, n), _read_key(seed, policy)
+
+    def init(xp: Namespace | None = None, device: Any = None, dtype: Any = None) -> SchedulerState:
+        xp = get_namespace(xp)
+        return SchedulerState(xp.zeros((), dtype=xp.int32, device=device), xp.zeros((n,), dtype=dtype, device=device))
+
+    def update(state: SchedulerState, shapley: Any) -> tuple[SchedulerState, Schedule]:
+        x, xp = as_floating(shapley, "shapley")
+        if tuple(x.shape) != (n,):
+            raise ValueError(f"shapley must have shape ({n},), got {tuple(x.shape)}")
+        require_finite(x, "shapley", xp=xp)
+        x = stop_gradient(x)  # a schedule has none, and the state must not keep the graphs of all steps
+        step = xp.asarray(state.step, dtype=xp.int32, device=device_of(x))
+        past = xp.asarray(state.average, dtype=x.dtype, device=device_of(x))
+        average = xp.where(step == 0, x, weight * past + (1 - weight) * x)
+        schedule = Schedule(order_of(average, key, step, xp), _apportion(average, total, xp=xp))
+        return SchedulerState(xp.asarray(step + 1), average), schedule
+
+    return Scheduler(init, update)
+
+
+def _weak_to_strong(x: Array, seed: int, step: Array, xp: Namespace) -> Array:
+    return xp.argsort(x, axis=-1, stable=True)
+
+
+def _strong_to_weak(x: Array, seed: int, step: Array, xp: Namespace) -> Array:
+    return xp.argsort(-x, axis=-1, stable=True)
+
+
+def _fixed(x: Array, seed: int, step: Array, xp: Namespace) -> Array:
+    order = xp.arange(x.shape[-1], device=device_of(x))
+    return order + xp.zeros(x.shape, dtype=order.dtype, device=device_of(x))
+
+
+def _random(x: Array, seed: int, step: Array, xp: Namespace) -> Array:
+    return random_order(tuple(x.shape), seed, step, xp=xp, device=device_of(x))
+
+
+_Policy: TypeAlias = Callable[[Array, int, Array, Namespace], Array]
+_POLICIES: dict[str, _Policy] = {
+    "weak-to-strong": _weak_to_strong,
+    "strong-to-weak": _strong_to_weak,
+    "fixed": _fixed,
+    "random": _random,
+}
+
+
+def _get_policy(name: str) -> _Policy:
+    try:
+        return _POLICIES[name]
+    except (KeyError, TypeError):
+        raise ValueError(f"policy must be one of {', '.join(_POLICIES)}, got {name!r}") from None
+
+
+def _read_key(seed: int | None, policy: str) -> int:
+    return 0 if seed is None and policy != "random" else read_seed(seed)
+
+
+def _read_n_updates(n_updates: int | None, n: int) -> int:
+    total = n if n_updates is None else as_int(n_updates, "n_updates")
+    if not n <= total <= MAX_UPDATES:
+        raise ValueError(f"n_updates must be from {n} (one per modality) to {MAX_UPDATES}, got {total}")
+    return total
+
+
+def _apportion(x: Array, n_updates: int, *, xp: Namespace) -> Array:
+    """Share out `n_updates` by the weakness 1 − ψ: one each, the rest rounded down, `(..., n)` int."""
+    n = x.shape[-1]
+    shares = shares_last(x, xp=xp)
+    if x.dtype != xp.float64:
+        shares = xp.astype(shares, xp.float32)  # half precision could not count the updates
+    # Σ(1 − ψ) = n − 1 needs no summing; a lone modality takes everything.
+    weights = (1 - shares) / (n - 1) if n > 1 else xp.ones_like(shares)
+    # Ranking φ, not ψ, tells modalities of negative contribution apart, whose shares are all 0. The weakest is 0.
+    rank = xp.argsort(xp.argsort(x, axis=-1, stable=True), axis=-1)
+    whole = xp.astype(xp.floor((n_updates - n) * weights), rank.dtype)
+    left = n_updates - n - xp.sum(whole, axis=-1, keepdims=True, dtype=rank.dtype)
+    return 1 + whole + xp.astype(rank < left, rank.dtype)

@@ -1,0 +1,58 @@
+import subprocess
+import sys
+
+import equilib
+
+FRAMEWORKS = ("torch", "jax", "cupy", "scipy", "dask", "equilib_torch", "equilib_cupy")
+
+
+def run(code: str) -> str:
+    """Run code in a fresh interpreter and return what it prints."""
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_import_loads_no_framework():
+    top_level = "import sys, equilib; print(*{name.partition('.')[0] for name in sys.modules})"
+    loaded = set(run(top_level).split())
+    assert {"equilib", "numpy", "array_api_compat"} <= loaded
+    assert loaded.isdisjoint(FRAMEWORKS)
+
+
+def test_numpy_work_loads_no_framework():
+    code = (
+        "import sys, equilib\n"
+        "phi = equilib.shapley_values([0, 1, 2, 4])\n"
+        "equilib.edm(phi), equilib.shapley_schedule(phi, policy='random')\n"
+        "equilib.expected_when_missing([0, 1, 2, 4], 0.5), equilib.coalitions(3)\n"
+        "init, update = equilib.scheduler(2)\n"
+        "update(init(), phi)\n"
+        "print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    assert set(run(code).split()).isdisjoint(FRAMEWORKS)
+
+
+def test_import_adds_only_numpy_and_array_api_compat():
+    code = (
+        "import sys, numpy, array_api_compat\n"
+        "before = set(sys.modules)\n"
+        "import equilib\n"
+        "print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
+    )
+    assert run(code) == "equilib"
+
+
+def test_public_names():
+    assert set(equilib.__all__) == {
+        "Schedule",
+        "Scheduler",
+        "SchedulerState",
+        "coalitions",
+        "contribution_shares",
+        "edm",
+        "expected_when_missing",
+        "scheduler",
+        "shapley_schedule",
+        "shapley_values",
+    }
+    assert all(getattr(equilib, name).__doc__ for name in equilib.__all__)
+    assert equilib.__version__ == "0.1.0"
