@@ -1,0 +1,95 @@
+"""Torch backend of equilib: balanced training of multimodal classifiers.
+
+    batch → encoders → mapping → gated memory → heads → loss → update, in the schedule's order
+
+`python -m equilib.train` is the way in from the command line. From Python: `load_dataset`, `TrainOptions`, `fit`, and
+`MultimodalClassifier` for prediction. They are imported when first used, so that naming the backend loads no framework.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from equilib.backends import BackendError, Listing
+
+if TYPE_CHECKING:
+    from .classifier import MultimodalClassifier
+    from .data import Dataset, Modality, load_dataset
+    from .errors import InputError
+    from .options import TrainOptions
+    from .plots import plot_edm, plot_shares
+    from .summary import summarise
+    from .training import Run, fit
+
+__all__ = [
+    "BACKEND",
+    "Dataset",
+    "InputError",
+    "Modality",
+    "MultimodalClassifier",
+    "Run",
+    "TrainOptions",
+    "fit",
+    "load_dataset",
+    "plot_edm",
+    "plot_shares",
+    "summarise",
+]
+
+_HOMES = {
+    "Dataset": "data",
+    "InputError": "errors",
+    "Modality": "data",
+    "MultimodalClassifier": "classifier",
+    "Run": "training",
+    "TrainOptions": "options",
+    "fit": "training",
+    "load_dataset": "data",
+    "plot_edm": "plots",
+    "plot_shares": "plots",
+    "summarise": "summary",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+class TorchBackend:
+    """The entry point `torch` of the group `equilib.backends`."""
+
+    description = "PyTorch, on CPU and CUDA"
+
+    def train(self, argv: Sequence[str]) -> int:
+        """Run the training command with these arguments and return its exit code."""
+        # OpenMP threads that spin while they wait for each other slow a busy machine down many times over. It reads
+        # this when torch is loaded.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        try:
+            from .cli import train_command
+        except ModuleNotFoundError as error:
+            raise _explained(error) from error
+        return train_command(argv)
+
+    def names(self, what: Listing) -> Mapping[str, str]:
+        """Known data sets, methods or encoders, each with a one-line description."""
+        try:
+            from .cli import known_names
+        except ModuleNotFoundError as error:
+            raise _explained(error) from error
+        return known_names(what)
+
+
+def _explained(error: ModuleNotFoundError) -> Exception:
+    """What to raise for a failed import: a module of ours is a fault and shown as such, any other a missing extra."""
+    if error.name is None or error.name.startswith("equilib"):
+        return error
+    return BackendError(f"backend torch needs the package {error.name}: install it by pip install 'equilib[torch]'")
+
+
+BACKEND = TorchBackend()

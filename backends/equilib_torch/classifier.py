@@ -1,0 +1,153 @@
+"""A trained network for prediction: save it, load it, and ask it with any subset of its modalities."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+
+from .batches import Batch, Column, column, join
+from .data import Kind, Modality
+from .errors import InputError
+from .files import write_atomically
+from .network import ModalityConfig, MultimodalNetwork, NetworkConfig
+
+_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+Inputs = Mapping[str, npt.NDArray[Any]]
+
+
+class MultimodalClassifier:
+    """Predict classes from whatever modalities are there.
+
+    Inputs are a mapping laid out like an `.npz` data set, without labels: a modality's name to its array with N rows,
+    and, where needed, `<modality>_length` (N,) and `<modality>_present` (N,). A modality that is not given is absent. A
+    prediction does not depend on which other samples are asked with it.
+
+    Attributes:
+        network: the trained network, in eval mode.
+        classes_: (n_classes,) the labels, in the order of the columns of `predict_proba`.
+        modalities_: names of the modalities.
+
+    Example:
+        >>> import tempfile
+        >>> from equilib_torch import TrainOptions, fit, load_dataset
+        >>> run = fit(TrainOptions(epochs=1), load_dataset("mfeat-small", seed=0))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     MultimodalClassifier(run.network).save_pretrained(folder)
+        ...     classifier = MultimodalClassifier.from_pretrained(folder)
+        >>> classifier.predict_proba({"karhunen_loeve": np.zeros((2, 64)), "morphological": np.zeros((2, 6))}).shape
+        (2, 10)
+    """
+
+    def __init__(self, network: MultimodalNetwork) -> None:
+        self.network = network.eval()
+        self.classes_ = np.array(network.config.classes)
+        self.modalities_ = tuple(m.name for m in network.config.modalities)
+
+    def predict_proba(self, inputs: Inputs, *, batch_size: int = 256) -> npt.NDArray[np.float32]:
+        """Probabilities of the classes, (N, n_classes), each row summing to 1.
+
+        Raises:
+            InputError: no known modality, an unknown one, or an array whose shape or values do not fit.
+        """
+        batch, device = self._batch(inputs), self.network.log_prior.device
+        parts = (batch.rows(slice(start, start + batch_size)) for start in range(0, len(batch.labels), batch_size))
+        with torch.inference_mode():
+            probabilities = [self.network(part.to(device)).softmax(-1).cpu() for part in parts]
+        return cast(npt.NDArray[np.float32], torch.cat(probabilities).numpy())
+
+    def predict(self, inputs: Inputs, *, batch_size: int = 256) -> npt.NDArray[Any]:
+        """Most probable class of each sample, (N,), among `classes_`."""
+        classes: npt.NDArray[Any] = self.classes_[self.predict_proba(inputs, batch_size=batch_size).argmax(1)]
+        return classes
+
+    def score(self, inputs: Inputs, labels: npt.ArrayLike, *, batch_size: int = 256) -> float:
+        """Accuracy, in [0, 1], against the true classes (N,)."""
+        return float(np.mean(self.predict(inputs, batch_size=batch_size) == np.asarray(labels)))
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write `config.json` and `model.safetensors` into a directory, each atomically."""
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        config = json.dumps(asdict(self.network.config), indent=2)
+        write_atomically(directory / _CONFIG, config.encode())
+        weights = {name: tensor.contiguous() for name, tensor in self.network.state_dict().items()}
+        write_atomically(directory / _WEIGHTS, safetensors.torch.save(weights))
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path, *, device: str = "cpu") -> MultimodalClassifier:
+        """Load what `save_pretrained` wrote, or the best model of a run directory.
+
+        Raises:
+            InputError: the directory holds no model, or a damaged one.
+        """
+        directory = Path(directory)
+        best = directory / "checkpoints" / "best"
+        if best.is_dir():
+            directory = best
+        try:
+            network = MultimodalNetwork(_read_config(directory / _CONFIG))
+            network.load_state_dict(safetensors.torch.load_file(directory / _WEIGHTS))
+        except OSError as error:
+            raise InputError(f"{str(directory)!r}: holds no saved model ({error.strerror})") from error
+        except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"{str(directory)!r}: the saved model is damaged ({reason})") from error
+        return cls(network.to(device))
+
+    def _batch(self, inputs: Inputs) -> Batch:
+        keys = {f"{name}{suffix}" for name in self.modalities_ for suffix in ("", "_length", "_present")}
+        given = [name for name in self.modalities_ if name in inputs]
+        if not given or not keys.issuperset(inputs):
+            got = ", ".join(map(repr, inputs)) or "nothing"
+            raise InputError(f"inputs must name some of the modalities {', '.join(self.modalities_)}, got {got}")
+        arrays = {key: _array(key, value) for key, value in inputs.items()}
+        n_rows = len(arrays[given[0]])
+        return join([_column(m, arrays, n_rows) for m in self.network.config.modalities])
+
+
+def _array(key: str, value: npt.ArrayLike) -> npt.NDArray[Any]:
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise InputError(f"{key}: must be one regular array ({error})") from error
+    if array.ndim == 0 or len(array) == 0:
+        raise InputError(f"{key}: needs one row or more, got shape {array.shape}")
+    return array
+
+
+def _column(config: ModalityConfig, inputs: Inputs, n_rows: int) -> Column:
+    """One modality of N samples: checked like training data where it is given, else absent everywhere."""
+    name, sequence = config.name, config.kind == "sequence"
+    present = inputs.get(f"{name}_present", np.full(n_rows, name in inputs))
+    if present.shape != (n_rows,) or present.dtype != np.bool_:
+        raise InputError(f"{name}_present: must be {n_rows} booleans, got {present.dtype} of shape {present.shape}")
+    if name not in inputs and present.any():
+        raise InputError(f"{name}_present: says that {name} is there, which is not given")
+    if not present.any():
+        ones = torch.ones(n_rows, dtype=torch.int64) if sequence else None
+        return Column(torch.zeros(n_rows, *config.shape), ones, torch.zeros(n_rows, dtype=torch.bool))
+    values = inputs[name]
+    free = 1 if sequence and config.encoder == "temporal-cnn" else 0  # it alone reads any number of frames
+    if values.ndim != len(config.shape) + 1 or values.shape[1 + free :] != config.shape[free:]:
+        raise InputError(f"{name}: samples must have shape {config.shape}, got {values.shape[1:]}")
+    if len(values) != n_rows:
+        raise InputError(f"{name}: needs {n_rows} rows like the first modality given, got {len(values)}")
+    default_lengths = np.full(n_rows, values.shape[1]) if sequence else None
+    lengths = inputs.get(f"{name}_length", default_lengths)
+    modality = Modality(name, cast(Kind, config.kind), values, lengths, present)
+    return column(modality, np.arange(n_rows))
+
+
+def _read_config(path: Path) -> NetworkConfig:
+    raw = json.loads(path.read_bytes())
+    modalities = tuple(ModalityConfig(**{**m, "shape": tuple(m["shape"])}) for m in raw.pop("modalities"))
+    return NetworkConfig(modalities=modalities, **{**raw, "classes": tuple(raw["classes"])})

@@ -1,0 +1,94 @@
+"""Coalition evaluation: encoders run once, only the fusion is repeated over the 2ⁿ coalitions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .batches import Batch
+from .device import synchronise
+from .network import MultimodalNetwork
+
+ValueName = Literal["accuracy", "probability", "log-likelihood"]
+Score = Callable[[Tensor, Tensor], Tensor]
+"""Log-probabilities (..., B, n_classes) and labels (B,) to one score per sample (..., B); v(S) is its mean."""
+
+
+def accuracy(log_probabilities: Tensor, labels: Tensor) -> Tensor:
+    """1 where the most probable class is the label, else 0."""
+    return (log_probabilities.argmax(-1) == labels).double()
+
+
+def log_likelihood(log_probabilities: Tensor, labels: Tensor) -> Tensor:
+    """Log-probability of the label, ≤ 0."""
+    index = labels.expand(log_probabilities.shape[:-1])[..., None]
+    return log_probabilities.double().gather(-1, index)[..., 0]
+
+
+def probability(log_probabilities: Tensor, labels: Tensor) -> Tensor:
+    """Probability of the label, in [0, 1]."""
+    return log_likelihood(log_probabilities, labels).exp()
+
+
+VALUES: dict[str, Score] = {"accuracy": accuracy, "probability": probability, "log-likelihood": log_likelihood}
+
+
+class Evaluation(NamedTuple):
+    """One pass over a split.
+
+    Attributes:
+        values: (2ⁿ,) float64, value of every coalition.
+        accuracies: (2ⁿ,) float64, accuracy of every coalition.
+        log_likelihood: mean log-probability of the label, all modalities together.
+        predictions: (N,) class indices, all modalities together.
+        labels: (N,) class indices.
+        seconds_coalitions: time spent on the fusion of the coalitions, the encoders left out.
+    """
+
+    values: np.ndarray
+    accuracies: np.ndarray
+    log_likelihood: float
+    predictions: np.ndarray
+    labels: np.ndarray
+    seconds_coalitions: float
+
+
+@torch.inference_mode()
+def evaluate(network: MultimodalNetwork, batches: Iterable[Batch], value: Score) -> Evaluation:
+    """Evaluate every coalition of modalities on the samples of `batches`.
+
+    A coalition S is the network with only the modalities in S present, of those that a sample has. The empty one
+    answers the class frequencies of the training split, so that v(∅) is the accuracy of its most frequent class.
+    """
+    was_training = network.training
+    network.eval()
+    values, accuracies, likelihoods, predictions, labels = [], [], [], [], []
+    seconds_coalitions = 0.0
+    for batch in batches:
+        features = network.encode(batch)
+        synchronise(batch.labels.device)
+        started = time.perf_counter()
+        table = network.every_coalition(features, batch.present).float().log_softmax(-1)  # (2ⁿ, B, n_classes)
+        values.append(value(table, batch.labels).cpu())
+        synchronise(batch.labels.device)
+        seconds_coalitions += time.perf_counter() - started
+        accuracies.append(accuracy(table, batch.labels).cpu())
+        likelihoods.append(log_likelihood(table[-1], batch.labels).cpu())
+        predictions.append(table[-1].argmax(-1).cpu())
+        labels.append(batch.labels.cpu())
+    network.train(was_training)
+
+    # One mean over all samples at the end: the result does not depend on how they were cut into batches.
+    return Evaluation(
+        values=torch.cat(values, 1).mean(1).numpy(),
+        accuracies=torch.cat(accuracies, 1).mean(1).numpy(),
+        log_likelihood=torch.cat(likelihoods).mean().item(),
+        predictions=torch.cat(predictions).numpy(),
+        labels=torch.cat(labels).numpy(),
+        seconds_coalitions=seconds_coalitions,
+    )

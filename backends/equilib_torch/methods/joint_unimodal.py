@@ -1,0 +1,23 @@
+"""Joint training with unimodal losses: L = CE(l) + Σ_m CE(l_m), one update of everything per batch.
+
+The plain remedy for lazy modalities, and a strong one where modalities are redundant.
+"""
+
+from torch.nn.functional import cross_entropy
+
+from ..batches import Batch
+from ..network import MultimodalNetwork
+from .base import Method, Plan, Step, unimodal_loss
+
+
+def update(network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> None:
+    """One update from the sum of the fused and all unimodal cross-entropies."""
+    features = network.encode(batch)
+    unimodal = network.unimodal(features)
+    loss = cross_entropy(network.fuse(features, batch.present, unimodal), batch.labels)
+    for k, logits in enumerate(unimodal):
+        loss = loss + unimodal_loss(logits, batch, k)
+    step(loss)
+
+
+METHOD = Method("joint-unimodal", update, fusion="concat", description="joint, plus every modality's own cross-entropy")

@@ -1,0 +1,145 @@
+"""The network: one encoder and one unimodal head per modality, and one fusion over them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, cast, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from equilib import coalitions
+
+from .batches import Batch
+from .data import Dataset
+from .encoders import DEFAULT_ENCODER, Encoder, build_encoder
+from .errors import InputError
+from .fusion import ConcatFusion, Fusion, MemoryFusion, MLPFusion, SumFusion
+from .memory import GatedMemory
+
+FusionName = Literal["concat", "mlp", "sum", "memory"]
+Mapping = Literal["none", "feature", "sample", "both"]
+
+
+@dataclass(frozen=True)
+class ModalityConfig:
+    """What the network must know of one modality; `shape` is that of one sample."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    encoder: str
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Everything but the weights: enough to build the network again."""
+
+    modalities: tuple[ModalityConfig, ...]
+    classes: tuple[str, ...] | tuple[int, ...]
+    fusion: FusionName
+    width: int
+    dropout: float
+    mapping: Mapping
+
+
+def configure(
+    dataset: Dataset, *, encoders: dict[str, str], fusion: FusionName, width: int, dropout: float, mapping: Mapping
+) -> NetworkConfig:
+    """Choose the encoders for a data set: those given by modality name, else the usual one for the kind of array.
+
+    Raises:
+        InputError: `encoders` names a modality the data set does not have.
+    """
+    for name in encoders:
+        if name not in dataset.names:
+            raise InputError(f"encoder: {dataset.name} has no modality {name!r}, only {', '.join(dataset.names)}")
+    modalities = tuple(
+        ModalityConfig(m.name, m.kind, m.values.shape[1:], encoders.get(m.name, DEFAULT_ENCODER[m.kind]))
+        for m in dataset.modalities
+    )
+    return NetworkConfig(modalities, dataset.classes, fusion, width, dropout, mapping)
+
+
+class MultimodalNetwork(nn.Module):
+    """z_k = E_k(x_k), unimodal logits l_k = z_k W_k + b_k, and fused logits of the modalities present.
+
+    Modules sit in lists, in the order of the modalities: a modality's name may hold characters a module's may not.
+    """
+
+    log_prior: Tensor  # (n_classes,)
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        n_classes, width = len(config.classes), config.width
+        self.encoders = nn.ModuleList(
+            build_encoder(m.encoder, m.kind, m.shape, width=width, dropout=config.dropout) for m in config.modalities
+        )
+        self.heads = nn.ModuleList(nn.Linear(width, n_classes) for _ in config.modalities)
+        self.fusion = _build_fusion(config, [width] * len(config.modalities), n_classes)
+        self.register_buffer("log_prior", torch.zeros(n_classes))
+
+    def fit_statistics(self, dataset: Dataset) -> None:
+        """Take input statistics and class frequencies from the training split."""
+        rows = dataset.splits["train"]
+        for encoder, modality in zip(self.encoders, dataset.modalities, strict=True):
+            cast(Encoder, encoder).standardise.fit(modality, rows)
+        counts = np.bincount(dataset.labels[rows], minlength=len(self.config.classes))
+        self.log_prior.copy_(torch.from_numpy(np.log(counts / counts.sum())))
+
+    def encode(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Features of every modality: n tensors (B, d_k). Those of absent modalities mean nothing."""
+        return tuple(self.encode_one(batch, k) for k in range(len(self.encoders)))
+
+    def encode_one(self, batch: Batch, k: int) -> Tensor:
+        """Features of modality k, (B, d_k)."""
+        features: Tensor = self.encoders[k](batch.inputs[k], batch.lengths[k])
+        return features
+
+    def unimodal(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Logits of each modality's own head: n tensors (B, n_classes)."""
+        return tuple(head(z) for head, z in zip(self.heads, features, strict=True))
+
+    def fuse(self, features: Sequence[Tensor], present: Tensor, unimodal: Sequence[Tensor] | None = None) -> Tensor:
+        """Logits of the modalities present, (B, n_classes); the training split's log frequencies where none is."""
+        logits = self.fusion(features, self.unimodal(features) if unimodal is None else unimodal, present)
+        return torch.where(present.any(1, keepdim=True), logits, self.log_prior)
+
+    def every_coalition(self, features: Sequence[Tensor], present: Tensor) -> Tensor:
+        """Logits of each of the 2ⁿ coalitions of modalities, (2ⁿ, B, n_classes), from features computed once."""
+        logits = self.fusion.every_coalition(features, self.unimodal(features), present)
+        table = torch.from_numpy(coalitions(len(features))).to(present.device)  # (2ⁿ, n)
+        anything = (table[:, None] & present).any(2, keepdim=True)  # (2ⁿ, B, 1)
+        return torch.where(anything, logits, self.log_prior)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Fused logits, (B, n_classes)."""
+        return self.fuse(self.encode(batch), batch.present)
+
+    @property
+    def memory(self) -> GatedMemory | None:
+        """The gated memory, where the fusion has one."""
+        return self.fusion.memory if isinstance(self.fusion, MemoryFusion) else None
+
+
+def _build_fusion(config: NetworkConfig, widths: Sequence[int], n_classes: int) -> Fusion:
+    match config.fusion:
+        case "sum":
+            return SumFusion()
+        case "concat":
+            return ConcatFusion(widths, n_classes)
+        case "mlp":
+            return MLPFusion(widths, n_classes, width=2 * config.width)
+        case "memory":
+            memory = GatedMemory(
+                widths,
+                config.width,
+                feature_mapping=config.mapping in ("feature", "both"),
+                sample_mapping=config.mapping in ("sample", "both"),
+            )
+            return MemoryFusion(memory, n_classes, config.width)
+        case unknown:  # a damaged file
+            raise InputError(f"fusion must be one of {', '.join(get_args(FusionName))}, got {unknown!r}")

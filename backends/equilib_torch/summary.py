@@ -1,0 +1,85 @@
+"""What a run found, as the contents of summary.json and as a few readable lines."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from typing import Any
+
+from sklearn.metrics import f1_score
+
+from equilib import contribution_shares, edm, expected_when_missing, shapley_schedule, shapley_values
+
+from .naming import by_coalition, by_modality
+from .training import Run
+
+MISSING_RATES = (0.3, 0.5, 0.7)
+_PACKAGES = ("equilib", "numpy", "torch", "accelerate", "safetensors", "scikit-learn")
+
+
+def summarise(run: Run, *, seconds_total: float) -> dict[str, Any]:
+    """Everything summary.json holds; accuracies in [0, 1], all of the best epoch's network on the test split.
+
+    `coalition_accuracy` is that of every non-empty set of modalities, `unimodal_accuracy` that of its singletons.
+    Shapley values, shares and EDM follow from the run's value function; `schedule` is weak → strong by them.
+    `missing_modality` is the expected accuracy if each modality is absent with that probability and at least one is
+    kept.
+
+    Args:
+        run: what `fit` returned.
+        seconds_total: from start to end, the loading of data included.
+    """
+    options, dataset, test = run.options, run.dataset, run.test
+    names, n = dataset.names, len(dataset.names)
+    shapley = shapley_values(test.values)
+    n_train = len(dataset.splits["train"])
+    return {
+        "backend": options.backend,
+        "dataset": dataset.name,
+        "method": options.method,
+        "fusion": options.chosen_fusion,
+        "seed": options.seed,
+        "modalities": list(names),
+        "n_train": n_train,
+        "n_val": len(dataset.splits["val"]),
+        "n_test": len(dataset.splits["test"]),
+        "epochs": options.epochs,
+        "best_epoch": run.best_epoch,
+        "test_accuracy": float(test.accuracies[-1]),
+        "test_macro_f1": float(f1_score(test.labels, test.predictions, average="macro", zero_division=0.0)),
+        "majority_accuracy": float(test.accuracies[0]),
+        "unimodal_accuracy": by_modality(names, test.accuracies[[1 << k for k in range(n)]]),
+        "coalition_accuracy": by_coalition(names, test.accuracies),
+        "value": options.value,
+        "shapley": by_modality(names, shapley),
+        "shares": by_modality(names, contribution_shares(shapley)),
+        "edm": float(edm(shapley)),
+        "schedule": [names[k] for k in shapley_schedule(shapley).order.tolist()],
+        "missing_modality": {str(p): float(expected_when_missing(test.accuracies, p)) for p in MISSING_RATES},
+        "seconds": {"total": seconds_total, **run.seconds},
+        "samples_per_second": n_train * len(run.history) / run.seconds["train"],
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+    }
+
+
+def readable(summary: dict[str, Any]) -> str:
+    """The summary for a person, in a few lines."""
+    names, best = summary["modalities"], summary["best_epoch"]
+    width = max(map(len, names))
+    lines = [
+        f"{summary['method']} ({summary['fusion']} fusion) on {summary['dataset']}, seed {summary['seed']}: "
+        f"test accuracy {summary['test_accuracy']:.3f}, macro-F1 {summary['test_macro_f1']:.3f} (epoch {best})",
+        f"  {'modality':<{max(width, 8)}}  alone  share",
+    ]
+    for name in summary["schedule"]:
+        share = summary["shares"][name]
+        bar = "#" * round(20 * share)
+        lines.append(f"  {name:<{max(width, 8)}}  {summary['unimodal_accuracy'][name]:.3f}  {share:.3f} {bar}")
+    missing = ", ".join(f"{float(p):.0%} {a:.3f}" for p, a in summary["missing_modality"].items())
+    limit = 2 * (1 - 1 / len(names))
+    lines += [
+        f"  EDM {summary['edm']:.3f} (0: in equilibrium, {limit:.2f}: one modality does everything)",
+        f"  accuracy with modalities missing: {missing}",
+        f"  {summary['seconds']['total']:.1f} s, {summary['samples_per_second']:,.0f} training samples per second",
+    ]
+    return "\n".join(lines)

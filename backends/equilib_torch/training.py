@@ -1,0 +1,239 @@
+"""The training loop, one for every method: plan, update over all batches, measure every coalition on validation."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from tqdm import tqdm
+
+from equilib import Schedule, contribution_shares, edm, scheduler, shapley_schedule, shapley_values
+
+from .batches import EpochSampler, loader
+from .data import Dataset
+from .device import make_accelerator, synchronise
+from .errors import InputError
+from .evaluation import VALUES, Evaluation, evaluate
+from .methods import METHODS, Plan
+from .naming import by_coalition, by_modality
+from .network import Mapping, MultimodalNetwork, configure
+from .options import TrainOptions
+from .planning import make_plan
+
+Record = dict[str, Any]
+OnEpoch = Callable[[Record, MultimodalNetwork | None], None]
+
+
+class Run(NamedTuple):
+    """What training leaves behind.
+
+    Attributes:
+        network: as it was after the best epoch.
+        dataset: what it was trained on.
+        options: what was asked for.
+        history: one record per epoch, measured on validation.
+        best_epoch: from 1.
+        test: the one evaluation on the test split, by the best network.
+        seconds: where the time went: updates (train), coalitions and schedule (schedule), other evaluation (evaluate).
+    """
+
+    network: MultimodalNetwork
+    dataset: Dataset
+    options: TrainOptions
+    history: list[Record]
+    best_epoch: int
+    test: Evaluation
+    seconds: dict[str, float]
+
+
+def fit(options: TrainOptions, dataset: Dataset, *, on_epoch: OnEpoch | None = None, progress: bool = False) -> Run:
+    """Train as the options say, keep the best epoch on validation, and evaluate that once on test.
+
+    The best epoch has the highest accuracy of all modalities together; among equals, the highest log-likelihood. The
+    same options and data give the same run; torch's global random state is put back afterwards.
+
+    Args:
+        options: what to train, and how.
+        dataset: what to train on; `options.dataset` and `options.output` are not looked at.
+        on_epoch: called after each epoch with its record, and with the network if it is the best so far, else None.
+        progress: show a progress bar on standard error.
+
+    Raises:
+        InputError: options that do not fit the data or the machine, or a loss that became infinite or NaN.
+
+    Example:
+        >>> from equilib_torch import load_dataset
+        >>> run = fit(TrainOptions(epochs=1), load_dataset("mfeat-small", seed=0))
+        >>> run.best_epoch, run.test.values.shape
+        (1, (16,))
+    """
+    n, n_train = len(dataset.modalities), len(dataset.splits["train"])
+    if options.batch_size > n_train:
+        raise InputError(f"batch-size must be at most the {n_train} training samples, got {options.batch_size}")
+    if options.updates is not None and options.updates < n:
+        raise InputError(f"updates must be at least {n}, one per modality, got {options.updates}")
+    accelerator = make_accelerator(options.device, options.precision)
+    with torch.random.fork_rng([accelerator.device] if accelerator.device.type == "cuda" else []):
+        torch.manual_seed(options.seed)
+        return _fit(options, dataset, accelerator, on_epoch, progress)
+
+
+def _fit(
+    options: TrainOptions, dataset: Dataset, accelerator: Accelerator, on_epoch: OnEpoch | None, progress: bool
+) -> Run:
+    network = _new_network(options, dataset).to(accelerator.device)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=options.lr, weight_decay=options.weight_decay, fused=True)
+    cosine = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda e: 0.5 * (1 + math.cos(math.pi * e / options.epochs)))
+    step = _Step(accelerator, accelerator.prepare(optimiser))
+    train = loader(dataset, "train", options.batch_size, seed=options.seed)
+    sampler = cast(EpochSampler, train.batch_sampler)
+    train, val, test = accelerator.prepare(
+        train, loader(dataset, "val", options.eval_batch_size), loader(dataset, "test", options.eval_batch_size)
+    )
+    update, value = METHODS[options.method].update, VALUES[options.value]
+
+    settings: dict[str, Any] = {"policy": options.policy, "n_updates": options.updates, "seed": options.seed}
+    n = len(dataset.modalities)
+    init, reschedule = scheduler(n, smoothing=options.smoothing, **settings)
+    state = init()
+    # All are equal before the first measurement. That one draws from `seed` itself: a random order needs another here.
+    first = shapley_schedule(np.zeros(n), **{**settings, "seed": options.seed + 2**32})
+    plan = make_plan(first, None)
+
+    history: list[Record] = []
+    best_score, best_epoch, best_weights = (-math.inf, -math.inf), 0, dict[str, Tensor]()
+    clock = _Clock(accelerator.device)
+    with tqdm(total=options.epochs * len(sampler), unit="batch", disable=not progress) as bar:
+        for epoch in range(1, options.epochs + 1):
+            bar.set_description(f"epoch {epoch}/{options.epochs}", refresh=False)
+            sampler.epoch = epoch
+            _prepare_memory(network, plan, inherit=options.inherit)
+            network.train()
+            with clock.measure("train"):
+                for batch in train:
+                    with accelerator.autocast():
+                        update(network, batch, plan, step)
+                    bar.update()
+                cosine.step()
+            with clock.measure("evaluate"), accelerator.autocast():
+                measured = evaluate(network, val, value)
+            clock.move(measured.seconds_coalitions, "evaluate", "schedule")
+            if not _is_finite(measured):
+                raise InputError(f"training diverged in epoch {epoch}: predictions are not finite; try a smaller lr")
+            with clock.measure("schedule"):
+                shapley = shapley_values(measured.values)
+                state, schedule = reschedule(state, shapley)
+            history.append(_record(epoch, dataset.names, plan, measured, step.mean_loss(), schedule))
+            plan = make_plan(schedule, measured.values)
+
+            score = (float(measured.accuracies[-1]), measured.log_likelihood)
+            improved = score > best_score
+            if improved:
+                best_score, best_epoch = score, epoch
+                best_weights = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+            if on_epoch is not None:
+                on_epoch(history[-1], network if improved else None)
+            bar.set_postfix(accuracy=f"{score[0]:.3f}", EDM=f"{history[-1]['edm']:.2f}", refresh=False)
+
+    network.load_state_dict(best_weights)
+    with clock.measure("evaluate"), accelerator.autocast():
+        final = evaluate(network, test, value)
+    if not _is_finite(final):
+        raise InputError(f"{dataset.name}: predictions on test are not finite; are its values far from those of train?")
+    return Run(network, dataset, options, history, best_epoch, final, clock.seconds)
+
+
+def _new_network(options: TrainOptions, dataset: Dataset) -> MultimodalNetwork:
+    config = configure(
+        dataset,
+        encoders=options.encoders,
+        fusion=options.chosen_fusion,
+        width=options.width,
+        dropout=options.dropout,
+        mapping=cast(Mapping, options.mapping),
+    )
+    network = MultimodalNetwork(config)
+    network.fit_statistics(dataset)
+    return network
+
+
+def _prepare_memory(network: MultimodalNetwork, plan: Plan, *, inherit: bool) -> None:
+    """Between two epochs: the memory takes the new order, and inherits what the last epoch left."""
+    if network.memory is not None:
+        network.memory.order.copy_(torch.tensor(plan.order))
+        network.memory.start_epoch(inherit=inherit)
+
+
+def _is_finite(measured: Evaluation) -> bool:
+    return math.isfinite(measured.log_likelihood) and bool(np.isfinite(measured.values).all())
+
+
+class _Step:
+    """One update of whatever received a gradient; remembers the losses."""
+
+    def __init__(self, accelerator: Accelerator, optimiser: torch.optim.Optimizer) -> None:
+        self._accelerator, self._optimiser = accelerator, optimiser
+        self._losses: list[Tensor] = []
+
+    def __call__(self, loss: Tensor) -> None:
+        # Gradients become None, not 0: AdamW then leaves alone what this update does not concern.
+        self._optimiser.zero_grad(set_to_none=True)
+        with torch.autocast(self._accelerator.device.type, enabled=False):
+            self._accelerator.backward(loss)
+        self._optimiser.step()
+        torch.clear_autocast_cache()  # it holds the weights as they were before this update, which others may follow
+        self._losses.append(loss.detach())
+
+    def mean_loss(self) -> float:
+        """Mean over the updates since the last call."""
+        mean = torch.stack(self._losses).mean().item()
+        self._losses.clear()
+        return mean
+
+
+class _Clock:
+    """Seconds by part of a run."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.seconds = {"train": 0.0, "schedule": 0.0, "evaluate": 0.0}
+
+    @contextmanager
+    def measure(self, part: str) -> Iterator[None]:
+        synchronise(self._device)
+        started = time.perf_counter()
+        yield
+        synchronise(self._device)
+        self.seconds[part] += time.perf_counter() - started
+
+    def move(self, seconds: float, source: str, target: str) -> None:
+        self.seconds[source] -= seconds
+        self.seconds[target] += seconds
+
+
+def _record(
+    epoch: int, names: tuple[str, ...], plan: Plan, measured: Evaluation, loss: float, schedule: Schedule
+) -> Record:
+    """One epoch on validation, as a line of metrics.jsonl; without times, so that equal runs give equal files."""
+    shapley = shapley_values(measured.values)
+    return {
+        "epoch": epoch,
+        "loss": loss,
+        "order": [names[k] for k in plan.order],
+        "updates": by_modality(names, plan.updates),
+        "sufficiency": by_modality(names, plan.sufficiency),
+        "accuracy": float(measured.accuracies[-1]),
+        "log_likelihood": measured.log_likelihood,
+        "coalition_accuracy": by_coalition(names, measured.accuracies),
+        "shapley": by_modality(names, shapley),
+        "shares": by_modality(names, contribution_shares(shapley)),
+        "edm": float(edm(shapley)),
+        "next_order": [names[k] for k in schedule.order.tolist()],
+    }
