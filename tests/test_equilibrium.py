@@ -93,7 +93,8 @@ def test_half_precision_meets_equilibrium_too():
 
 @given(data=st.data(), n=st.integers(1, 5))
 def test_target(kind: Kind, data, n):
-    shapley = data.draw(st.lists(st.floats(-1, 1, width=32), min_size=n, max_size=n))
+    # XLA flushes subnormals to 0
+    shapley = data.draw(st.lists(st.floats(-1, 1, width=32, allow_subnormal=False), min_size=n, max_size=n))
     parts = data.draw(st.lists(st.integers(0, 9), min_size=n, max_size=n).filter(any))
     target = [part / sum(parts) for part in parts]
     deviation = float(edm(kind.array(shapley), target=kind.array(target)))

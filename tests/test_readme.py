@@ -1,9 +1,10 @@
-"""The README's examples run as printed, and its commands are the ones that are checked."""
+"""The README's examples run as printed, its commands are those that are checked, and what it lists is complete."""
 
 import re
 from pathlib import Path
 
 import pytest
+
 from equilib_torch import TrainOptions, fit, load_dataset, summarise
 
 ROOT = Path(__file__).parents[1]
@@ -50,3 +51,11 @@ def test_summary_keys_are_those_of_a_run():
 def test_links_lead_somewhere():
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_the_method_shown_to_contributors_is_real():
+    shown = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    method = ROOT / "backends" / "equilib_torch" / "methods" / "joint.py"
+    assert shown == [method.read_text(encoding="utf-8")]
