@@ -189,6 +189,8 @@ _POLICIES: dict[str, _Policy] = {
     "fixed": _fixed,
     "random": _random,
 }
+POLICIES = tuple(_POLICIES)
+"""Names of the orders."""
 
 
 def _get_policy(name: str) -> _Policy:

@@ -58,11 +58,15 @@ class MultimodalClassifier:
         Raises:
             InputError: no known modality, an unknown one, or an array whose shape or values do not fit.
         """
+        if batch_size < 1:
+            raise InputError(f"batch_size must be at least 1, got {batch_size}")
         batch, device = self._batch(inputs), self.network.log_prior.device
         parts = (batch.rows(slice(start, start + batch_size)) for start in range(0, len(batch.labels), batch_size))
         with torch.inference_mode():
-            probabilities = [self.network(part.to(device)).softmax(-1).cpu() for part in parts]
-        return cast(npt.NDArray[np.float32], torch.cat(probabilities).numpy())
+            probabilities = torch.cat([self.network(part.to(device)).softmax(-1).cpu() for part in parts])
+        if not probabilities.isfinite().all():
+            raise InputError("inputs must be comparable to the training data, got values that overflow the network")
+        return cast(npt.NDArray[np.float32], probabilities.numpy())
 
     def predict(self, inputs: Inputs, *, batch_size: int = 256) -> npt.NDArray[Any]:
         """Most probable class of each sample, (N,), among `classes_`."""
@@ -71,7 +75,10 @@ class MultimodalClassifier:
 
     def score(self, inputs: Inputs, labels: npt.ArrayLike, *, batch_size: int = 256) -> float:
         """Accuracy, in [0, 1], against the true classes (N,)."""
-        return float(np.mean(self.predict(inputs, batch_size=batch_size) == np.asarray(labels)))
+        predicted, truth = self.predict(inputs, batch_size=batch_size), np.asarray(labels)
+        if truth.shape != predicted.shape:
+            raise InputError(f"labels must have shape {predicted.shape}, got {truth.shape}")
+        return float(np.mean(predicted == truth))
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write `config.json` and `model.safetensors` into a directory, each atomically."""
@@ -128,8 +135,9 @@ def _column(config: ModalityConfig, inputs: Inputs, n_rows: int) -> Column:
     """One modality of N samples: checked like training data where it is given, else absent everywhere."""
     name, sequence = config.name, config.kind == "sequence"
     present = inputs.get(f"{name}_present", np.full(n_rows, name in inputs))
-    if present.shape != (n_rows,) or present.dtype != np.bool_:
+    if present.shape != (n_rows,) or not np.isin(present, (0, 1)).all():
         raise InputError(f"{name}_present: must be {n_rows} booleans, got {present.dtype} of shape {present.shape}")
+    present = present.astype(np.bool_)
     if name not in inputs and present.any():
         raise InputError(f"{name}_present: says that {name} is there, which is not given")
     if not present.any():

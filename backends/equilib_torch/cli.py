@@ -20,7 +20,7 @@ from .methods import METHODS
 from .options import TrainOptions, help_texts
 from .run_directory import RunDirectory
 from .summary import readable, summarise
-from .training import fit
+from .training import Training
 
 _EPILOG = "--list backends|datasets|methods|encoders prints the known names and exits."
 
@@ -32,11 +32,11 @@ def train_command(argv: Sequence[str]) -> int:
     try:
         options = _parse(argv)
         dataset = load_dataset(options.dataset, seed=options.seed)
+        training = Training(options, dataset)
         if options.output is not None:
             directory = RunDirectory(options.output)
             directory.write_config(options)
-        on_epoch = None if directory is None else directory.add_epoch
-        run = fit(options, dataset, on_epoch=on_epoch, progress=True)
+        run = training.run(on_epoch=None if directory is None else directory.add_epoch, progress=True)
         summary = summarise(run, seconds_total=time.perf_counter() - started)
         print(readable(summary))
         if directory is not None:
@@ -74,6 +74,7 @@ def _parse(argv: Sequence[str]) -> TrainOptions:
         epilog=_EPILOG,
         print_config="--print-config",
         exit_on_error=False,
+        allow_abbrev=False,
     )
     parser.add_argument("--config", action="config", help="YAML file with values of these options")
     types, texts = get_type_hints(TrainOptions), help_texts()
@@ -85,7 +86,7 @@ def _parse(argv: Sequence[str]) -> TrainOptions:
         parser.add_argument(flag, type=kind, default=getattr(defaults, field.name), help=texts[field.name], **extra)
     try:
         known = parser.parse_args(list(argv))
-    except (ArgumentError, UnicodeDecodeError) as error:  # the latter: a config that is no text
+    except (ArgumentError, UnicodeDecodeError, TypeError) as error:  # the latter two: a config that is no text, no map
         raise InputError(str(error)) from error
     return TrainOptions(**{field.name: known[field.name] for field in fields(TrainOptions)})
 

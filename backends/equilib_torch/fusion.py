@@ -32,29 +32,49 @@ class Fusion(nn.Module, ABC):
         return torch.stack([self(features, unimodal, present & row) for row in table])
 
 
-class SumFusion(Fusion):
+class AdditiveFusion(Fusion):
+    """A fusion that adds one term per modality: l = Σ_m t_m."""
+
+    @abstractmethod
+    def terms(self, features: Sequence[Tensor], unimodal: Sequence[Tensor]) -> Sequence[Tensor]:
+        """What each modality adds: n tensors (B, n_classes)."""
+
+    def forward(self, features: Sequence[Tensor], unimodal: Sequence[Tensor], present: Tensor) -> Tensor:
+        """Logits of the modalities present, (B, n_classes)."""
+        return self._present_terms(features, unimodal, present).sum(0)
+
+    def every_coalition(self, features: Sequence[Tensor], unimodal: Sequence[Tensor], present: Tensor) -> Tensor:
+        """Logits of each coalition, (2ⁿ, B, n_classes), as one product with the table of coalitions."""
+        terms = self._present_terms(features, unimodal, present)
+        table = torch.from_numpy(coalitions(len(terms))).to(terms)
+        logits: Tensor = torch.tensordot(table, terms, 1)
+        return logits
+
+    def _present_terms(self, features: Sequence[Tensor], unimodal: Sequence[Tensor], present: Tensor) -> Tensor:
+        return torch.where(present.T[..., None], torch.stack(list(self.terms(features, unimodal))), 0.0)
+
+
+class SumFusion(AdditiveFusion):
     """Sum of the unimodal logits: l = Σ_m l_m. Its softmax is the normalised product of the unimodal predictions.
 
     The class that maximises it maximises the mean log-probability, since the normalisers do not depend on the class.
     """
 
-    def forward(self, features: Sequence[Tensor], unimodal: Sequence[Tensor], present: Tensor) -> Tensor:
-        """Logits of the modalities present, (B, n_classes)."""
-        terms = zip(unimodal, present.T, strict=True)
-        return torch.stack([logits * here[:, None] for logits, here in terms]).sum(0)
+    def terms(self, features: Sequence[Tensor], unimodal: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The unimodal logits."""
+        return unimodal
 
 
-class ConcatFusion(Fusion):
+class ConcatFusion(AdditiveFusion):
     """Linear head on the concatenated features, l = Σ_m (z_m W_m + b / M), in blocks: what is absent drops out."""
 
     def __init__(self, widths: Sequence[int], n_classes: int) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(nn.Linear(width, n_classes) for width in widths)
 
-    def forward(self, features: Sequence[Tensor], unimodal: Sequence[Tensor], present: Tensor) -> Tensor:
-        """Logits of the modalities present, (B, n_classes)."""
-        terms = zip(self.blocks, features, present.T, strict=True)
-        return torch.stack([block(z) * here[:, None] for block, z, here in terms]).sum(0)
+    def terms(self, features: Sequence[Tensor], unimodal: Sequence[Tensor]) -> Sequence[Tensor]:
+        """One block of the head per modality."""
+        return [block(z) for block, z in zip(self.blocks, features, strict=True)]
 
 
 class MLPFusion(Fusion):
@@ -67,7 +87,7 @@ class MLPFusion(Fusion):
 
     def forward(self, features: Sequence[Tensor], unimodal: Sequence[Tensor], present: Tensor) -> Tensor:
         """Logits of the modalities present, (B, n_classes)."""
-        z = torch.cat([z * here[:, None] for z, here in zip(features, present.T, strict=True)], 1)
+        z = torch.cat([torch.where(here[:, None], z, 0.0) for z, here in zip(features, present.T, strict=True)], 1)
         logits: Tensor = self.out(F.gelu(self.hidden(z)))
         return logits
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, cast, get_args
+
+from equilib.schedule import POLICIES
 
 from .encoders import ENCODERS
 from .errors import InputError
@@ -12,7 +14,6 @@ from .evaluation import VALUES
 from .methods import METHODS
 from .network import FusionName, Mapping
 
-POLICIES = ("weak-to-strong", "strong-to-weak", "fixed", "random")
 PRECISIONS = ("no", "bf16", "fp16")
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -59,9 +60,14 @@ class TrainOptions:
     output: str | None = _option(None, "new or empty directory for the run; default: nothing is written")
 
     def __post_init__(self) -> None:
-        for option in fields(self):  # a null in a config file
-            if option.default is not None and getattr(self, option.name) is None:
+        for option in fields(self):
+            value = getattr(self, option.name)
+            if value is None and option.default is not None:
                 raise InputError(f"{_flag(option.name)} must have a value, got null")
+            numbers: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float)}
+            allowed = numbers.get(str(option.type).partition(" ")[0])
+            if allowed and value is not None and (not isinstance(value, allowed) or isinstance(value, bool)):
+                raise InputError(f"{_flag(option.name)} must be of type {option.type}, got {value!r}")
         _one_of("backend", self.backend, ("torch",))
         _one_of("method", self.method, METHODS)
         if self.fusion is not None:
@@ -86,19 +92,12 @@ class TrainOptions:
             raise InputError(f"weight-decay must be at least 0 and finite, got {self.weight_decay}")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed must be in [0, 2**32), got {self.seed}")
-        self.encoders  # noqa: B018 - checks them
+        _read_encoders(self.encoder)
 
     @property
     def encoders(self) -> dict[str, str]:
         """Encoder names by modality, from `encoder`."""
-        chosen = {}
-        for item in self.encoder:
-            modality, equals, name = item.partition("=")
-            if not equals or not modality:
-                raise InputError(f"encoder must be given as MODALITY=NAME, got {item!r}")
-            _one_of(f"encoder of {modality}", name, ENCODERS)
-            chosen[modality] = name
-        return chosen
+        return _read_encoders(self.encoder)
 
     @property
     def chosen_fusion(self) -> FusionName:
@@ -109,6 +108,19 @@ class TrainOptions:
 def help_texts() -> dict[str, str]:
     """One line on each option, by field name."""
     return {f.name: f.metadata["help"] for f in fields(TrainOptions)}
+
+
+def _read_encoders(items: Sequence[str]) -> dict[str, str]:
+    chosen: dict[str, str] = {}
+    for item in items:
+        modality, equals, name = item.partition("=")
+        if not equals or not modality:
+            raise InputError(f"encoder must be given as MODALITY=NAME, got {item!r}")
+        _one_of(f"encoder of {modality}", name, ENCODERS)
+        if modality in chosen:
+            raise InputError(f"encoder must name every modality once, got {modality!r} twice")
+        chosen[modality] = name
+    return chosen
 
 
 def _flag(name: str) -> str:

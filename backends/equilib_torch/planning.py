@@ -13,9 +13,10 @@ from .methods import Plan
 def sufficiency(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """What each modality does alone, relative to what it adds to all others: λ_k, shape (n,), in [0, 1].
 
-    λ_k = clip((v({k}) - v(∅)) / (v(N) - v(N∖k)), 0, 1): 1 for a modality that is redundant with the others or adds as
-    much to them as it is worth alone, 0 for one that matters only together with them. What adds nothing to the others
-    counts as redundant. Our measure; the paper has none.
+    λ_k = (a_k + δ) / (max(a_k, b_k) + δ) with a_k = v({k}) - v(∅) and b_k = v(N) - v(N∖k), both at least 0, and
+    δ = (v(N) - v(∅)) / 20, below which a difference is noise: 1 for a modality that is worth alone what it adds to the
+    others, or more (redundant), near 0 for one that matters only together with them. 1 for all while nothing is
+    learned, v(N) ≤ v(∅). Our measure; the paper has none.
 
     Args:
         values: (2ⁿ,) coalition table.
@@ -23,13 +24,17 @@ def sufficiency(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     Example:
         >>> sufficiency(np.array([0.1, 0.5, 0.5, 0.6]))  # redundant
         array([1., 1.])
-        >>> sufficiency(np.array([0.1, 0.1, 0.1, 0.9]))  # exclusive or
-        array([0., 0.])
+        >>> sufficiency(np.array([0.1, 0.1, 0.1, 0.9])).round(2)  # exclusive or
+        array([0.05, 0.05])
     """
     bits = 1 << np.arange(values.shape[0].bit_length() - 1)
-    alone = values[bits] - values[0]
-    added = values[-1] - values[-1 - bits]
-    return np.where(added > 0, np.clip(alone / np.where(added > 0, added, 1.0), 0.0, 1.0), 1.0)
+    noise = (values[-1] - values[0]) / 20
+    if noise <= 0:
+        return np.ones(len(bits))
+    alone = np.maximum(values[bits] - values[0], 0.0)
+    added = np.maximum(values[-1] - values[-1 - bits], 0.0)
+    ratio: npt.NDArray[np.float64] = (alone + noise) / (np.maximum(alone, added) + noise)
+    return ratio
 
 
 def make_plan(schedule: Schedule, values: npt.NDArray[np.float64] | None) -> Plan:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -16,7 +17,7 @@ from tqdm import tqdm
 
 from equilib import Schedule, contribution_shares, edm, scheduler, shapley_schedule, shapley_values
 
-from .batches import EpochSampler, loader
+from .batches import Batch, EpochSampler, loader
 from .data import Dataset
 from .device import make_accelerator, synchronise
 from .errors import InputError
@@ -66,7 +67,7 @@ def fit(options: TrainOptions, dataset: Dataset, *, on_epoch: OnEpoch | None = N
         progress: show a progress bar on standard error.
 
     Raises:
-        InputError: options that do not fit the data or the machine, or a loss that became infinite or NaN.
+        InputError: options that do not fit the data or the machine, or predictions that became infinite or NaN.
 
     Example:
         >>> from equilib_torch import load_dataset
@@ -74,80 +75,125 @@ def fit(options: TrainOptions, dataset: Dataset, *, on_epoch: OnEpoch | None = N
         >>> run.best_epoch, run.test.values.shape
         (1, (16,))
     """
-    n, n_train = len(dataset.modalities), len(dataset.splits["train"])
-    if options.batch_size > n_train:
-        raise InputError(f"batch-size must be at most the {n_train} training samples, got {options.batch_size}")
-    if options.updates is not None and options.updates < n:
-        raise InputError(f"updates must be at least {n}, one per modality, got {options.updates}")
-    accelerator = make_accelerator(options.device, options.precision)
-    with torch.random.fork_rng([accelerator.device] if accelerator.device.type == "cuda" else []):
-        torch.manual_seed(options.seed)
-        return _fit(options, dataset, accelerator, on_epoch, progress)
+    return Training(options, dataset).run(on_epoch=on_epoch, progress=progress)
 
 
-def _fit(
-    options: TrainOptions, dataset: Dataset, accelerator: Accelerator, on_epoch: OnEpoch | None, progress: bool
-) -> Run:
-    network = _new_network(options, dataset).to(accelerator.device)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=options.lr, weight_decay=options.weight_decay, fused=True)
-    cosine = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda e: 0.5 * (1 + math.cos(math.pi * e / options.epochs)))
-    step = _Step(accelerator, accelerator.prepare(optimiser))
-    train = loader(dataset, "train", options.batch_size, seed=options.seed)
-    sampler = cast(EpochSampler, train.batch_sampler)
-    train, val, test = accelerator.prepare(
-        train, loader(dataset, "val", options.eval_batch_size), loader(dataset, "test", options.eval_batch_size)
-    )
-    update, value = METHODS[options.method].update, VALUES[options.value]
+class Training:
+    """A run that is set up: options held against data and machine, network built; `run` runs it.
 
-    settings: dict[str, Any] = {"policy": options.policy, "n_updates": options.updates, "seed": options.seed}
-    n = len(dataset.modalities)
-    init, reschedule = scheduler(n, smoothing=options.smoothing, **settings)
-    state = init()
-    # All are equal before the first measurement. That one draws from `seed` itself: a random order needs another here.
-    first = shapley_schedule(np.zeros(n), **{**settings, "seed": options.seed + 2**32})
-    plan = make_plan(first, None)
+    Raises:
+        InputError: options that do not fit the data or the machine.
+    """
 
-    history: list[Record] = []
-    best_score, best_epoch, best_weights = (-math.inf, -math.inf), 0, dict[str, Tensor]()
-    clock = _Clock(accelerator.device)
-    with tqdm(total=options.epochs * len(sampler), unit="batch", disable=not progress) as bar:
-        for epoch in range(1, options.epochs + 1):
-            bar.set_description(f"epoch {epoch}/{options.epochs}", refresh=False)
-            sampler.epoch = epoch
-            _prepare_memory(network, plan, inherit=options.inherit)
-            network.train()
-            with clock.measure("train"):
-                for batch in train:
-                    with accelerator.autocast():
-                        update(network, batch, plan, step)
-                    bar.update()
-                cosine.step()
-            with clock.measure("evaluate"), accelerator.autocast():
-                measured = evaluate(network, val, value)
-            clock.move(measured.seconds_coalitions, "evaluate", "schedule")
-            if not _is_finite(measured):
-                raise InputError(f"training diverged in epoch {epoch}: predictions are not finite; try a smaller lr")
-            with clock.measure("schedule"):
-                shapley = shapley_values(measured.values)
-                state, schedule = reschedule(state, shapley)
-            history.append(_record(epoch, dataset.names, plan, measured, step.mean_loss(), schedule))
-            plan = make_plan(schedule, measured.values)
+    def __init__(self, options: TrainOptions, dataset: Dataset) -> None:
+        n, n_train = len(dataset.modalities), len(dataset.splits["train"])
+        if options.batch_size > n_train:
+            raise InputError(f"batch-size must be at most the {n_train} training samples, got {options.batch_size}")
+        if options.updates is not None and options.updates < n:
+            raise InputError(f"updates must be at least {n}, one per modality, got {options.updates}")
+        self._options, self._dataset = options, dataset
+        self._accelerator = accelerator = make_accelerator(options.device, options.precision)
+        self._device: torch.device = accelerator.device
+        with _private_random_state():
+            _seed(options.seed, 0)
+            self._network = _new_network(options, dataset)
+        self._network.to(self._device)
+        parameters = self._network.parameters()
+        optimiser = torch.optim.AdamW(parameters, lr=options.lr, weight_decay=options.weight_decay, fused=True)
+        self._cosine = torch.optim.lr_scheduler.LambdaLR(
+            optimiser, lambda e: 0.5 * (1 + math.cos(math.pi * e / options.epochs))
+        )
+        self._step = _Step(accelerator, accelerator.prepare(optimiser))
+        train = loader(dataset, "train", options.batch_size, seed=options.seed)
+        self._sampler = cast(EpochSampler, train.batch_sampler)
+        self._train, self._val, self._test = accelerator.prepare(
+            train, loader(dataset, "val", options.eval_batch_size), loader(dataset, "test", options.eval_batch_size)
+        )
+        self._clock = _Clock(self._device)
 
-            score = (float(measured.accuracies[-1]), measured.log_likelihood)
-            improved = score > best_score
-            if improved:
-                best_score, best_epoch = score, epoch
-                best_weights = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
-            if on_epoch is not None:
-                on_epoch(history[-1], network if improved else None)
-            bar.set_postfix(accuracy=f"{score[0]:.3f}", EDM=f"{history[-1]['edm']:.2f}", refresh=False)
+    def run(self, *, on_epoch: OnEpoch | None = None, progress: bool = False) -> Run:
+        """Train, select and test, as `fit` says; once."""
+        with _private_random_state():
+            return self._run(on_epoch, progress)
 
-    network.load_state_dict(best_weights)
-    with clock.measure("evaluate"), accelerator.autocast():
-        final = evaluate(network, test, value)
-    if not _is_finite(final):
-        raise InputError(f"{dataset.name}: predictions on test are not finite; are its values far from those of train?")
-    return Run(network, dataset, options, history, best_epoch, final, clock.seconds)
+    def _run(self, on_epoch: OnEpoch | None, progress: bool) -> Run:
+        options, dataset, network = self._options, self._dataset, self._network
+        n = len(dataset.modalities)
+        init, reschedule = scheduler(
+            n, policy=options.policy, smoothing=options.smoothing, n_updates=options.updates, seed=options.seed
+        )
+        state = init()
+        # All count as equal before the first measurement. That draws from `seed`; a random order needs another here.
+        first = shapley_schedule(
+            np.zeros(n), policy=options.policy, n_updates=options.updates, seed=options.seed + 2**32
+        )
+        plan = make_plan(first, None)
+        history: list[Record] = []
+        best_score, best_epoch, best_weights = (-math.inf, -math.inf), 0, dict[str, Tensor]()
+        with tqdm(total=options.epochs * len(self._sampler), unit="batch", disable=not progress) as bar:
+            for epoch in range(1, options.epochs + 1):
+                bar.set_description(f"epoch {epoch}/{options.epochs}", refresh=False)
+                self._train_epoch(epoch, plan, bar)
+                measured = self._evaluate(self._val)
+                if not _is_finite(measured):
+                    raise InputError(
+                        f"training diverged in epoch {epoch}: predictions are not finite; try a smaller lr"
+                    )
+                with self._clock.measure("schedule"):
+                    shapley = shapley_values(measured.values)
+                    state, schedule = reschedule(state, shapley)
+                history.append(_record(epoch, dataset.names, plan, measured, shapley, self._step.mean_loss(), schedule))
+                plan = make_plan(schedule, measured.values)
+                score = (float(measured.accuracies[-1]), measured.log_likelihood)
+                improved = score > best_score
+                if improved:
+                    best_score, best_epoch = score, epoch
+                    best_weights = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+                if on_epoch is not None:
+                    on_epoch(history[-1], network if improved else None)
+                bar.set_postfix(accuracy=f"{score[0]:.3f}", EDM=f"{history[-1]['edm']:.2f}", refresh=False)
+        network.load_state_dict(best_weights)
+        final = self._evaluate(self._test)
+        if not _is_finite(final):
+            raise InputError(f"{dataset.name}: predictions on test are not finite; are its values like those of train?")
+        return Run(network, dataset, options, history, best_epoch, final, self._clock.seconds)
+
+    def _train_epoch(self, epoch: int, plan: Plan, bar: tqdm[Any]) -> None:
+        """Update the network on every batch; random draws depend on the seed and the epoch alone."""
+        memory = self._network.memory
+        if memory is not None:
+            memory.order.copy_(torch.tensor(plan.order))
+            memory.start_epoch(inherit=self._options.inherit)
+        self._sampler.epoch = epoch
+        self._network.train()
+        update = METHODS[self._options.method].update
+        _seed(self._options.seed, epoch)
+        with self._clock.measure("train"):
+            for batch in self._train:
+                with self._accelerator.autocast():
+                    update(self._network, batch, plan, self._step)
+                bar.update()
+            self._cosine.step()
+
+    def _evaluate(self, batches: Iterable[Batch]) -> Evaluation:
+        with self._clock.measure("evaluate"), self._accelerator.autocast():
+            measured = evaluate(self._network, batches, VALUES[self._options.value])
+        self._clock.move(measured.seconds_coalitions, "evaluate", "schedule")
+        return measured
+
+
+def _seed(seed: int, epoch: int) -> None:
+    """Make torch's random numbers a function of (seed, epoch); 0 is before the first epoch."""
+    torch.manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0]))
+
+
+def _private_random_state() -> AbstractContextManager[None]:
+    """Put torch's global random states back at the end."""
+    return torch.random.fork_rng(range(torch.cuda.device_count()))
+
+
+def _is_finite(measured: Evaluation) -> bool:
+    return math.isfinite(measured.log_likelihood) and bool(np.isfinite(measured.values).all())
 
 
 def _new_network(options: TrainOptions, dataset: Dataset) -> MultimodalNetwork:
@@ -162,17 +208,6 @@ def _new_network(options: TrainOptions, dataset: Dataset) -> MultimodalNetwork:
     network = MultimodalNetwork(config)
     network.fit_statistics(dataset)
     return network
-
-
-def _prepare_memory(network: MultimodalNetwork, plan: Plan, *, inherit: bool) -> None:
-    """Between two epochs: the memory takes the new order, and inherits what the last epoch left."""
-    if network.memory is not None:
-        network.memory.order.copy_(torch.tensor(plan.order))
-        network.memory.start_epoch(inherit=inherit)
-
-
-def _is_finite(measured: Evaluation) -> bool:
-    return math.isfinite(measured.log_likelihood) and bool(np.isfinite(measured.values).all())
 
 
 class _Step:
@@ -193,7 +228,7 @@ class _Step:
 
     def mean_loss(self) -> float:
         """Mean over the updates since the last call."""
-        mean = torch.stack(self._losses).mean().item()
+        mean = torch.stack(self._losses).mean().item() if self._losses else 0.0
         self._losses.clear()
         return mean
 
@@ -219,10 +254,15 @@ class _Clock:
 
 
 def _record(
-    epoch: int, names: tuple[str, ...], plan: Plan, measured: Evaluation, loss: float, schedule: Schedule
+    epoch: int,
+    names: tuple[str, ...],
+    plan: Plan,
+    measured: Evaluation,
+    shapley: npt.NDArray[np.float64],
+    loss: float,
+    schedule: Schedule,
 ) -> Record:
     """One epoch on validation, as a line of metrics.jsonl; without times, so that equal runs give equal files."""
-    shapley = shapley_values(measured.values)
     return {
         "epoch": epoch,
         "loss": loss,

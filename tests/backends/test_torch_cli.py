@@ -1,0 +1,354 @@
+"""`python -m equilib.train`: what it prints, what it refuses, and how it ends."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import yaml
+
+from equilib.train import main
+from equilib_torch import TrainOptions, cli
+from equilib_torch.data import DESCRIPTIONS
+from equilib_torch.encoders import ENCODERS
+from equilib_torch.methods import METHODS
+
+N = 60
+
+
+def arrays(**changes):
+    rng = np.random.default_rng(0)
+    labels = np.arange(N) % 3
+    split = np.array(["train"] * 36 + ["val"] * 12 + ["test"] * 12)
+    a = (labels[:, None] == 0) + 0.3 * rng.standard_normal((N, 4))
+    b = (labels[:, None] == 1) + 0.3 * rng.standard_normal((N, 3))
+    found = {"label": labels, "split": split, "a": a, "b": b, **changes}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+@pytest.fixture
+def save(tmp_path):
+    def write(name="toy.npz", **changes):
+        np.savez(tmp_path / name, **arrays(**changes))
+        return str(tmp_path / name)
+
+    return write
+
+
+@pytest.fixture
+def command(save, capsys):
+    """Run the command in this process on a tiny data set; (exit code, output, lines on stderr but the progress bar)."""
+
+    def run(*argv, dataset=None):
+        small = ["--dataset", dataset or save(), "--epochs", "1", "--batch-size", "8", "--width", "16"]
+        code = main([*small, *map(str, argv)])
+        out, err = capsys.readouterr()
+        return code, out, messages(err)
+
+    return run
+
+
+def messages(err):
+    """Lines on standard error, without the progress bar, which rewrites its own line."""
+    lines = err.replace("\r", "\n").splitlines()
+    return [line for line in lines if line.strip() and not re.match(r"(epoch \d+/\d+:)? *\d+%\|", line)]
+
+
+def refused(result, message):
+    """Exit code 2, nothing on standard output, and one line that says why."""
+    code, out, lines = result
+    assert (code, out, len(lines)) == (2, "", 1), result
+    assert lines[0].startswith("equilib.train: error: ")
+    assert re.search(message, lines[0]), lines[0]
+
+
+# --- done ------------------------------------------------------------------------------------------------------------
+
+
+def test_it_ends_with_a_summary(command):
+    code, out, lines = command("--method", "joint", "--fusion", "sum", "--seed", "7")
+    assert (code, lines) == (0, [])
+    first, *rest = out.splitlines()
+    assert re.fullmatch(
+        r"joint \(sum fusion\) on toy, seed 7: test accuracy [01]\.\d{3}, macro-F1 [01]\.\d{3} \(epoch 1\)", first
+    )
+    assert any(line.split()[:1] == ["a"] for line in rest)
+    assert any("EDM" in line for line in rest)
+    assert 5 <= len(rest) <= 10
+
+
+def test_options_reach_the_run(command, monkeypatch):
+    asked = []
+
+    def stop(options, dataset, **_):
+        asked.append((options, dataset.name))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "Training", stop)
+    argv = "--encoder a=mlp b=mlp --policy random --value probability --updates 5 --smoothing 0.5 --lr 0.01"
+    assert command(*argv.split(), "--inherit", "false")[0] == 130
+    options, name = asked[0]
+    assert name == "toy"
+    assert options.encoders == {"a": "mlp", "b": "mlp"}
+    assert (options.policy, options.value, options.updates) == ("random", "probability", 5)
+    assert (options.smoothing, options.lr, options.inherit) == (0.5, 0.01, False)
+    assert (options.width, options.batch_size, options.fusion) == (16, 8, None)
+
+
+@pytest.mark.parametrize(
+    ("what", "known"),
+    [("backends", ["torch"]), ("datasets", DESCRIPTIONS), ("methods", METHODS), ("encoders", ENCODERS)],
+)
+def test_list(capsys, what, known):
+    assert main(["--list", what]) == 0
+    out, err = capsys.readouterr()
+    assert [line.split()[0] for line in out.splitlines()] == list(known)
+    assert all(len(line.split()) > 2 for line in out.splitlines())
+    assert err == ""
+
+
+def test_help_names_every_option(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    out = capsys.readouterr().out
+    assert stop.value.code == 0
+    for name in vars(TrainOptions()):
+        assert f"--{name.replace('_', '-')}" in out
+    assert "--list" in out
+
+
+# --- configurations --------------------------------------------------------------------------------------------------
+
+
+def test_a_printed_configuration_can_be_read_again(command, capsys, tmp_path):
+    with pytest.raises(SystemExit) as stop:
+        command("--method", "joint", "--encoder", "a=mlp", "--print-config")
+    printed = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert yaml.safe_load(printed)["method"] == "joint"
+    assert set(yaml.safe_load(printed)) == set(vars(TrainOptions()))
+    (tmp_path / "printed.yaml").write_text(printed)
+    code, out, _ = command("--config", tmp_path / "printed.yaml")
+    assert (code, out.split()[0]) == (0, "joint")
+
+
+def test_what_comes_later_wins(command, tmp_path):
+    (tmp_path / "seed.yaml").write_text("seed: 3\nmethod: joint\n")
+    assert "joint (concat fusion) on toy, seed 3" in command("--config", tmp_path / "seed.yaml")[1]
+    assert "seed 4" in command("--config", tmp_path / "seed.yaml", "--seed", "4")[1]
+
+
+HOSTILE = {
+    "malformed": ("a: [1,\n b", "Problems parsing config"),
+    "unknown key": ("nothing: 1", "nothing"),
+    "nested unknown key": ("a: {b: {c: 1}}", "not accepted"),
+    "a list": ("[1, 2]", "Unexpected config"),
+    "text": ("hello", "Unexpected config|parsing"),
+    "control characters": ("\x00\x01", "parsing"),
+    "no text": (b"\xff\xfe\x00", "can't decode"),
+    "null": ("epochs: null", "epochs must have a value, got null"),
+    "null text": ("dataset: null", "dataset must have a value, got null"),
+    "bool for int": ("epochs: true", "epochs"),
+    "list for text": ("method: [joint]", "method"),
+    "null byte": ('output: "a\\0b"', "output must be a new or empty directory"),
+    "itself": ("config: hostile.yaml", "loop"),
+    "class_path": ("method: {class_path: os.system, init_args: {command: touch canary}}", "method"),
+    "class_path on top": ("class_path: os.system\ninit_args: {command: touch canary}", "not accepted"),
+    "class_path in a list": (
+        "encoder: [{class_path: subprocess.Popen, init_args: {args: [touch, canary]}}]",
+        "encoder",
+    ),
+    "python object": ("method: !!python/object/apply:os.system ['touch canary']", "constructor"),
+    "python name": ("method: !!python/name:os.system", "constructor"),
+    "anchor bomb": (
+        "a: &a [x, x]\n" + "".join(f"{c}: &{c} [{', '.join([f'*{b}'] * 9)}]\n" for b, c in pairwise("abcdefghi")),
+        "aliases are not read",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_wrong_configurations(command, tmp_path, monkeypatch, name):
+    content, message = HOSTILE[name]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hostile.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
+    refused(command("--config", "hostile.yaml"), message)
+    assert not (tmp_path / "canary").exists()
+
+
+def test_a_configuration_that_is_missing(command, tmp_path):
+    refused(command("--config", tmp_path / "nowhere.yaml"), "does not exist")
+    refused(command("--config", tmp_path), "not a file")
+
+
+# --- wrong usage -----------------------------------------------------------------------------------------------------
+
+USAGE = [
+    ("--method mla", "method must be one of equilib, .*, got 'mla'"),
+    ("--fusion gate", "fusion must be one of concat, mlp, sum, memory, got 'gate'"),
+    ("--policy best", "policy must be one of weak-to-strong, .*, got 'best'"),
+    ("--value f1", "value must be one of accuracy, .*, got 'f1'"),
+    ("--mapping all", "mapping must be one of none, .*, got 'all'"),
+    ("--backend jax", "backend must be one of .*torch.*, got 'jax'"),
+    ("--list methods --backend jax", "backend must be one of .*torch.*, got 'jax'"),
+    ("--list recipes", "invalid choice: 'recipes'"),
+    ("--list", "expected one argument"),
+    ("--encoder a=resnet", "encoder of a must be one of mlp, .*, got 'resnet'"),
+    ("--encoder z=mlp", "toy has no modality 'z', only a, b"),
+    ("--encoder a", "encoder must be given as MODALITY=NAME, got 'a'"),
+    ("--encoder a=image-cnn", "encoder image-cnn reads samples of .* dimensions"),
+    ("--encoder", "expected at least one argument"),
+    ("--dataset nowhere", "dataset: must be one of av-digits, .*; got 'nowhere'"),
+    ("--dataset nowhere.npz", "'nowhere.npz': no such file"),
+    ("--dataset .", "dataset: must be one of"),
+    ("--batch-size 37", "batch-size must be at most the 36 training samples, got 37"),
+    ("--batch-size 0", "batch-size must be at least 1, got 0"),
+    ("--eval-batch-size -1", "eval-batch-size must be at least 1, got -1"),
+    ("--epochs 0", "epochs must be at least 1, got 0"),
+    ("--epochs -3", "epochs must be at least 1, got -3"),
+    ("--epochs many", "epochs.*many"),
+    ("--epochs 1.5", "epochs.*1.5"),
+    ("--lr nan", "lr.*nan"),
+    ("--lr inf", "lr.*inf"),
+    ("--lr -0.1", "lr must be positive and finite, got -0.1"),
+    ("--lr 1e30", "training diverged in epoch 1"),
+    ("--updates 1", "updates must be at least 2, one per modality, got 1"),
+    ("--smoothing 1", "smoothing must be in"),
+    ("--dropout 1", "dropout must be in"),
+    ("--width 20", "width must be a positive multiple of 16, got 20"),
+    ("--seed -1", "seed must be in"),
+    ("--seed one", "seed.*one"),
+    ("--device tpu", "device must be one of auto, cpu, cuda, got 'tpu'"),
+    ("--precision fp16 --device cpu", "precision must suit the device, got 'fp16'"),
+    ("--inherit maybe", "inherit.*maybe"),
+    ("--bogus 1", "unrecognized arguments: --bogus 1"),
+    ("--bogus\n1", "unrecognized arguments"),
+    ("stray", "unrecognized arguments: stray"),
+]
+
+
+@pytest.mark.parametrize(("argv", "message"), USAGE)
+def test_wrong_usage(command, argv, message):
+    refused(command(*argv.split(" ")), message)
+
+
+WRONG_DATA = [
+    ({"label": None}, "label: this key is required"),
+    ({"label": np.zeros(N, int)}, "two or more classes"),
+    ({"label": np.array([None] * N)}, "object array"),
+    ({"a": np.array([np.zeros(i % 3) for i in range(N)], object)}, "object array"),
+    ({"a": np.full((N, 4), np.nan)}, "a: values must be finite"),
+    ({"a": np.zeros(N)}, "a: needs .* dimensions"),
+    ({"a": np.zeros((N - 1, 4))}, f"a: needs a row per label, {N}, got {N - 1}"),
+    ({"a_present": np.zeros(N, np.bool_)}, "a: absent in all"),
+    ({"a_present": np.arange(N) >= 36}, "a: absent in all 36 training samples"),
+    ({"a": None, "b": None}, "modalities: needs 1 to 8"),
+    ({"split": np.array(["train"] * N)}, "got no 'test'"),
+    ({"split": np.array(["dev"] * N)}, "split: must be one of"),
+    ({"label": np.arange(N), "split": None}, "class 0 needs 3 samples or more"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), WRONG_DATA)
+def test_wrong_data(command, save, changes, message):
+    refused(command(dataset=save(**changes)), message)
+
+
+@pytest.mark.parametrize("value", ["accuracy", "log-likelihood"])
+def test_test_data_that_overflow(command, save, value):
+    a = arrays()["a"]
+    a[-1] = 3e38
+    refused(command("--value", value, dataset=save(a=a)), "predictions on test are not finite")
+
+
+def test_a_file_that_is_no_archive(command, tmp_path):
+    (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04" + bytes(50))
+    refused(command(dataset=str(tmp_path / "bad.npz")), "cannot be read as an .npz file")
+
+
+# --- interrupted, incomplete -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("output", [True, False])
+def test_an_interruption_during_training(command, tmp_path, monkeypatch, output):
+    def interrupted(network, batch, plan, step):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(METHODS, "joint", METHODS["joint"].__class__("joint", interrupted, "sum", ""))
+    argv = ["--output", tmp_path / "run"] if output else []
+    code, out, lines = command("--method", "joint", *argv)
+    assert (code, out, len(lines)) == (130, "", 1)
+    assert "interrupted" in lines[0]
+    assert (str(tmp_path / "run") in lines[0]) == output
+
+
+def python(*argv, **options):
+    return subprocess.run([sys.executable, *argv], capture_output=True, text=True, timeout=120, **options)
+
+
+def test_as_a_module(save, tmp_path):
+    argv = ["--dataset", save(), "--epochs", "1", "--batch-size", "8", "--width", "16", "--device", "cpu"]
+    done = python("-W", "error", "-m", "equilib.train", *argv, "--output", str(tmp_path / "run"))
+    assert (done.returncode, messages(done.stderr)) == (0, [])
+    assert "test accuracy" in done.stdout
+    assert "epoch 1/1" in done.stderr  # the progress bar
+    assert (tmp_path / "run" / "summary.json").is_file()
+    wrong = python("-m", "equilib.train", *argv, "--epochs", "0")
+    refused((wrong.returncode, wrong.stdout, messages(wrong.stderr)), "epochs must be at least 1")
+
+
+def test_a_real_interruption(save, tmp_path):
+    argv = ["--dataset", save(), "--epochs", "100000", "--width", "16", "--batch-size", "8", "--device", "cpu"]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "equilib.train", *argv, "--output", str(tmp_path / "run")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    try:
+        metrics = tmp_path / "run" / "metrics.jsonl"
+        for _ in range(1200):
+            if metrics.exists() or child.poll() is not None:
+                break
+            time.sleep(0.1)
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=60)
+    finally:
+        child.kill()
+    assert (child.returncode, out) == (130, "")
+    assert [line for line in messages(err) if "interrupted" in line]
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("package", ["torch", "accelerate", "jsonargparse", "safetensors", "sklearn"])
+def test_a_requirement_that_is_not_installed(package):
+    script = f"""
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == {package!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Missing())
+from equilib.train import main
+sys.exit(main([]))
+"""
+    done = python("-c", script)
+    refused((done.returncode, done.stdout, done.stderr.splitlines()), r"pip install 'equilib\[torch\]'")
+    assert f"needs the package {package}" in done.stderr
+
+
+def test_naming_the_backend_and_reading_data_load_no_framework():
+    script = (
+        "import sys, equilib_torch; from equilib.backends import load_backend; load_backend('torch').description\n"
+        "assert 'numpy' in sys.modules and 'torch' not in sys.modules and 'sklearn' not in sys.modules\n"
+        "equilib_torch.load_dataset('mfeat-small', seed=0)\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = python("-c", script)
+    assert done.returncode == 0, done.stderr

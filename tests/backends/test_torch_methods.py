@@ -1,0 +1,269 @@
+"""Every method against its formula, written out on a tiny network."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from equilib import Schedule, coalitions
+from equilib_torch.batches import take
+from equilib_torch.methods import METHODS, Plan
+from equilib_torch.methods.base import unimodal_loss
+from equilib_torch.planning import make_plan, sufficiency
+
+FUSIONS = ["concat", "mlp", "sum", "memory"]
+PLAN = Plan(order=(2, 0, 1), updates=(1, 1, 1), sufficiency=(0.25, 0.5, 1.0))
+
+
+class Recorder:
+    """A step that goes backward, notes the loss and who received a gradient, and moves as plain gradient descent."""
+
+    def __init__(self, network, lr=0.1):
+        self.network, self.lr, self.losses, self.gradients = network, lr, [], []
+
+    def __call__(self, loss):
+        self.network.zero_grad(set_to_none=True)
+        loss.backward()
+        grads = {name: p.grad for name, p in self.network.named_parameters() if p.grad is not None}
+        self.losses.append(loss.item())
+        self.gradients.append(grads)
+        with torch.no_grad():
+            for name, parameter in self.network.named_parameters():
+                if name in grads:
+                    parameter -= self.lr * grads[name]
+
+    def moved(self, i):
+        """Parts of the network that got a gradient other than 0 in step i, such as "encoders.0"."""
+        parts = {name: ".".join(name.split(".")[:2]) for name in self.gradients[i]}
+        return {part for name, part in parts.items() if self.gradients[i][name].any()}
+
+    def touched(self, i):
+        """Encoders that got any gradient in step i."""
+        return {int(name.split(".")[1]) for name in self.gradients[i] if name.startswith("encoders.")}
+
+
+@pytest.fixture
+def case(make_dataset, make_network):
+    def make(fusion, n=3, missing=0.0):
+        dataset = make_dataset(n, kinds=("vector", "sequence", "image"), missing=missing)
+        network = make_network(dataset, fusion)
+        return network, take(dataset, np.arange(9)), Recorder(network)
+
+    return make
+
+
+def mean_nll(logits, labels, rows):
+    """Cross-entropy of the rows, by its definition."""
+    terms = [-(logits[i] - logits[i].logsumexp(0))[labels[i]] for i in rows]
+    return torch.stack(terms).mean()
+
+
+def written_out(network, batch, k, weight, features):
+    """L_k = CE(l) + weight · CE(l_k) over the samples that have k."""
+    fused = network.fuse(features, batch.present)
+    own = network.heads[k](features[k])
+    here = [i for i in range(len(batch.labels)) if batch.present[i, k]]
+    return mean_nll(fused, batch.labels, range(len(batch.labels))) + weight * mean_nll(own, batch.labels, here)
+
+
+# --- unimodal loss ---------------------------------------------------------------------------------------------------
+
+
+def test_unimodal_loss_is_over_those_that_have_it(case):
+    _, batch, _ = case("sum", missing=0.4)
+    logits = torch.randn(9, 3, requires_grad=True)
+    here = [i for i in range(9) if batch.present[i, 1]]
+    assert 0 < len(here) < 9
+    loss = unimodal_loss(logits, batch, 1)
+    torch.testing.assert_close(loss, mean_nll(logits, batch.labels, here))
+    loss.backward()
+    assert not logits.grad[~batch.present[:, 1]].any()
+
+
+def test_unimodal_loss_without_anybody_is_0(case):
+    _, batch, _ = case("sum")
+    batch.present[:, 1] = False
+    assert unimodal_loss(torch.randn(9, 3), batch, 1).item() == 0
+
+
+# --- equilib ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("missing", [0.0, 0.4])
+def test_equilib_updates_one_encoder_after_the_other(case, fusion, missing):
+    network, batch, step = case(fusion, missing=missing)
+    METHODS["equilib"].update(network, batch, PLAN, step)
+    assert [step.touched(i) for i in range(len(step.losses))] == [{2}, {0}, {1}]
+    for i, k in enumerate(PLAN.order):
+        moved = step.moved(i)
+        assert f"heads.{k}" in moved  # by its own loss
+        if fusion in ("sum", "memory"):  # whose prediction has every head in it
+            assert {"heads.0", "heads.1", "heads.2"} <= moved
+        assert (fusion == "sum") != any(part.startswith("fusion.") for part in moved)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("missing", [0.0, 0.4])
+def test_equilib_loss_and_gradients_by_the_formula(case, make_network, fusion, missing):
+    network, batch, step = case(fusion, missing=missing)
+    reference = case(fusion, missing=missing)[0]
+    METHODS["equilib"].update(network, batch, PLAN, step)
+    first = [z.detach() for z in reference.encode(batch)]  # as all were when the batch began
+    for i, k in enumerate(PLAN.order):
+        reference.zero_grad(set_to_none=True)
+        features = [reference.encode_one(batch, j) if j == k else first[j] for j in range(3)]
+        loss = written_out(reference, batch, k, PLAN.sufficiency[k], features)
+        assert step.losses[i] == pytest.approx(loss.item(), rel=1e-5)
+        loss.backward()
+        with torch.no_grad():
+            for name, parameter in reference.named_parameters():
+                if parameter.grad is not None:
+                    torch.testing.assert_close(step.gradients[i][name], parameter.grad, atol=1e-6, rtol=1e-4)
+                    parameter -= step.lr * parameter.grad
+
+
+def calls_of(network):
+    calls = []
+    for k, encoder in enumerate(network.encoders):
+        encoder.register_forward_hook(lambda *_, k=k: calls.append(k))
+    return calls
+
+
+def test_equilib_runs_every_encoder_once(case):
+    network, batch, step = case("memory")
+    calls = calls_of(network)
+    METHODS["equilib"].update(network, batch, PLAN, step)
+    assert sorted(calls) == [0, 1, 2]
+
+
+def test_equilib_runs_an_encoder_again_for_more_updates(case):
+    network, batch, step = case("memory")
+    calls = calls_of(network)
+    METHODS["equilib"].update(network, batch, PLAN._replace(updates=(1, 3, 2)), step)
+    assert sorted(calls) == [0, 1, 1, 1, 2, 2]
+    assert [step.touched(i) for i in range(6)] == [{2}, {2}, {0}, {1}, {1}, {1}]
+    assert step.losses[1] != pytest.approx(step.losses[0], rel=1e-4)  # with the weights just updated
+
+
+def test_equilib_further_updates_lower_the_loss(case):
+    network, batch, step = case("sum", n=1)
+    METHODS["equilib"].update(network, batch, Plan((0,), (6,), (1.0,)), step)
+    assert step.losses == sorted(step.losses, reverse=True)
+
+
+# --- the others ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("missing", [0.0, 0.4])
+@pytest.mark.parametrize("method", ["joint", "joint-unimodal", "late-fusion"])
+def test_one_update_by_the_formula(case, method, fusion, missing):
+    network, batch, step = case(fusion, missing=missing)
+    reference = case(fusion, missing=missing)[0]
+    METHODS[method].update(network, batch, PLAN, step)
+
+    features = reference.encode(batch)
+    unimodal = reference.unimodal(features)
+    own = sum(mean_nll(unimodal[k], batch.labels, [i for i in range(9) if batch.present[i, k]]) for k in range(3))
+    if method == "late-fusion":
+        stopped = [z.detach() for z in features], [x.detach() for x in unimodal]
+        fused = mean_nll(reference.fuse(stopped[0], batch.present, stopped[1]), batch.labels, range(9))
+    else:
+        fused = mean_nll(reference(batch), batch.labels, range(9))
+    expected = {
+        "joint": fused,
+        "joint-unimodal": fused + own,
+        "late-fusion": own if fusion == "sum" else own + fused,
+    }[method]
+    assert step.losses == [pytest.approx(expected.item(), rel=1e-5)]
+    expected.backward()
+    reached = {name: p.grad for name, p in reference.named_parameters() if p.grad is not None}
+    assert step.gradients[0].keys() == reached.keys()
+    for name, gradient in reached.items():
+        torch.testing.assert_close(step.gradients[0][name], gradient, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_late_fusion_trains_each_modality_as_if_it_were_alone(case, fusion):
+    network, batch, step = case(fusion, missing=0.3)
+    METHODS["late-fusion"].update(network, batch, PLAN, step)
+    alone = Recorder(network, lr=0.0)
+    for k in range(3):
+        network.load_state_dict(case(fusion, missing=0.3)[0].state_dict())
+        alone(unimodal_loss(network.heads[k](network.encode_one(batch, k)), batch, k))
+        assert alone.touched(k) == {k}
+        for name, gradient in alone.gradients[k].items():
+            torch.testing.assert_close(step.gradients[0][name], gradient)
+    assert any(part.startswith("fusion.") for part in step.moved(0)) == (fusion != "sum")
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("method", list(METHODS))
+def test_a_batch_in_which_nobody_has_a_modality(case, method, fusion):
+    network, batch, step = case(fusion, missing=0.3)
+    batch.present[:, 1] = False
+    batch.present[:, 0] = True
+    METHODS[method].update(network, batch, PLAN, step)
+    assert all(math.isfinite(loss) for loss in step.losses)
+    for i in range(len(step.losses)):
+        assert all(gradient.isfinite().all() for gradient in step.gradients[i].values())
+        assert "encoders.1" not in step.moved(i)
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_methods_say_what_they_are(method):
+    assert METHODS[method].name == method
+    assert METHODS[method].description
+    assert METHODS[method].fusion in FUSIONS
+
+
+# --- planning --------------------------------------------------------------------------------------------------------
+
+
+def test_sufficiency_of_redundant_additive_and_complementary_modalities():
+    table = coalitions(3)
+    np.testing.assert_allclose(sufficiency(0.1 + 0.8 * table.any(1)), 1)
+    np.testing.assert_allclose(sufficiency(0.1 + table @ np.array([0.1, 0.3, 0.4])), 1)
+    np.testing.assert_allclose(sufficiency(0.1 + 0.8 * table.all(1)), 1 / 21)
+
+
+def test_sufficiency_by_the_formula():
+    values = np.array([0.1, 0.2, 0.3, 0.7])
+    noise = (0.7 - 0.1) / 20
+    expected = [(0.2 - 0.1 + noise) / (0.7 - 0.3 + noise), (0.3 - 0.1 + noise) / (0.7 - 0.2 + noise)]
+    np.testing.assert_allclose(sufficiency(values), expected)
+    np.testing.assert_allclose(sufficiency(np.array([0.1, 0.1, 0.3, 0.5])), [0.02 / 0.22, 0.22 / 0.42])
+
+
+def test_sufficiency_does_not_jump_where_nothing_is_added():
+    useless = sufficiency(np.array([0.1, 0.1, 0.9, 0.9 - 1e-9])), sufficiency(np.array([0.1, 0.1, 0.9, 0.9 + 1e-9]))
+    np.testing.assert_allclose(useless[0], useless[1], atol=1e-6)
+
+
+def test_sufficiency_is_a_fraction():
+    rng = np.random.default_rng(0)
+    for n in (1, 2, 5):
+        for _ in range(50):
+            known = sufficiency(rng.standard_normal(2**n))
+            assert known.shape == (n,)
+            assert ((known >= 0) & (known <= 1)).all()
+
+
+def test_what_adds_nothing_counts_as_sufficient():
+    np.testing.assert_array_equal(sufficiency(np.full(8, 0.3)), 1)
+    np.testing.assert_array_equal(sufficiency(np.array([0.1, 0.1, 0.5, 0.5])), 1)
+    np.testing.assert_array_equal(sufficiency(np.array([0.5, 0.1, 0.1, 0.05])), 1)
+
+
+def test_sufficiency_does_not_depend_on_scale_or_origin():
+    values = np.random.default_rng(1).random(8).cumsum()
+    np.testing.assert_allclose(sufficiency(values), sufficiency(3 * values - 7))
+
+
+def test_make_plan():
+    schedule = Schedule(np.array([1, 0]), np.array([1, 3]))
+    assert make_plan(schedule, None) == Plan((1, 0), (1, 3), (1.0, 1.0))
+    assert make_plan(schedule, np.array([0.0, 0.2, 0.5, 1.0])) == Plan((1, 0), (1, 3), (0.25 / 0.55, 0.55 / 0.85))
+    assert all(type(k) is int for k in (*make_plan(schedule, None).order, *make_plan(schedule, None).updates))

@@ -1,0 +1,360 @@
+"""The training loop: what a run is determined by, what it keeps, and what it measures."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from equilib import contribution_shares, edm, scheduler, shapley_values
+from equilib_torch import InputError, fit, load_dataset, summarise, training
+from equilib_torch.batches import loader
+from equilib_torch.data import Modality
+from equilib_torch.evaluation import VALUES, evaluate
+from equilib_torch.methods import METHODS
+from equilib_torch.naming import by_coalition
+from equilib_torch.planning import sufficiency
+
+FUSIONS = ["concat", "mlp", "sum", "memory"]
+KINDS = ("vector", "sequence", "image", "colour")
+
+
+@pytest.fixture
+def train(make_dataset, make_options):
+    """Train a run of n modalities, some absent; keywords are options."""
+
+    def run(n=3, *, missing=0.2, noise=1.0, on_epoch=None, **options):
+        dataset = make_dataset(n, kinds=KINDS, missing=missing, noise=noise)
+        return fit(make_options(**options), dataset, on_epoch=on_epoch)
+
+    return run
+
+
+def findings(run):
+    """The summary without what may differ between equal runs."""
+    summary = summarise(run, seconds_total=0.0)
+    return {key: value for key, value in summary.items() if key not in ("seconds", "samples_per_second")}
+
+
+def weights(run):
+    return {name: tensor.clone() for name, tensor in run.network.state_dict().items()}
+
+
+def close(value):
+    """The same record with its numbers compared up to rounding."""
+    if isinstance(value, dict):
+        return {key: close(item) for key, item in value.items()}
+    return pytest.approx(value, rel=1e-4, abs=1e-6) if isinstance(value, float) else value
+
+
+# --- every combination -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize("n", [1, 2, 3, 8])
+def test_every_method_trains_every_fusion(train, method, fusion, n):
+    run = train(n, method=method, fusion=fusion, epochs=1)
+    (record,) = run.history
+    assert math.isfinite(record["loss"])
+    assert record["log_likelihood"] <= 0
+    assert run.test.values.shape == (2**n,)
+    assert all(tensor.isfinite().all() for tensor in run.network.state_dict().values())
+
+
+@pytest.mark.parametrize("mapping", ["none", "feature", "sample", "both"])
+@pytest.mark.parametrize("inherit", [True, False])
+def test_every_form_of_the_memory(train, mapping, inherit):
+    run = train(fusion="memory", mapping=mapping, inherit=inherit)
+    assert bool(run.network.memory.initial.any()) == (inherit and run.best_epoch > 1)
+    assert ("fusion.memory.maps.0.weight" in weights(run)) == (mapping in ("feature", "both"))
+
+
+def test_a_usual_fusion_is_taken_where_none_is_given(train):
+    for method in METHODS:
+        assert train(1, method=method, epochs=1).network.config.fusion == METHODS[method].fusion
+
+
+def test_it_learns(make_dataset, make_options):
+    dataset = make_dataset(2, noise=0.3, rows=120)
+    for method in METHODS:
+        run = fit(make_options(method=method, epochs=8, lr=5e-3), dataset)
+        assert run.test.accuracies[-1] > 0.9, method
+
+
+# --- reproducibility -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_the_same_options_give_the_same_run(train, method):
+    a, b = (train(method=method, fusion="memory", mapping="both", seed=3) for _ in range(2))
+    assert a.history == b.history
+    assert findings(a) == findings(b)
+    assert all(torch.equal(x, weights(b)[name]) for name, x in weights(a).items())
+
+
+def test_another_seed_gives_another_run(train):
+    a, b = train(seed=0, dropout=0.0), train(seed=1, dropout=0.0)
+    assert a.history != b.history
+    assert not torch.equal(a.network.heads[0].weight, b.network.heads[0].weight)
+
+
+def test_the_global_random_state_is_neither_used_nor_moved(train):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    a = train()
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(6)
+    assert train().history == a.history
+
+
+@pytest.mark.parametrize("value", list(VALUES))
+def test_the_evaluation_batch_size_changes_no_result(train, value):
+    runs = [train(value=value, eval_batch_size=size) for size in (1, 4, 1000)]
+    for other in runs[1:]:
+        assert [close(record) for record in other.history] == runs[0].history
+        assert close(findings(other)) == findings(runs[0])
+        assert np.array_equal(other.test.accuracies, runs[0].test.accuracies)
+
+
+def test_on_epoch_changes_nothing(train):
+    assert train(on_epoch=lambda record, network: torch.rand(3)).history[0] == train().history[0]
+
+
+# --- what is kept ----------------------------------------------------------------------------------------------------
+
+
+def test_the_best_epoch_is_kept_and_tested(train):
+    kept = []
+
+    def note(record, network):
+        kept.append(None if network is None else {k: v.clone() for k, v in network.state_dict().items()})
+
+    run = train(epochs=8, lr=3e-2, noise=3.0, on_epoch=note)
+    scores = [(record["accuracy"], record["log_likelihood"]) for record in run.history]
+    best = scores.index(max(scores))
+    assert run.best_epoch == best + 1 < 8  # else the last would do as well
+    improved = [i for i in range(8) if scores[i] > max(scores[:i], default=(-1.0, 0.0))]
+    assert [i for i, network in enumerate(kept) if network is not None] == improved
+    assert all(torch.equal(tensor, weights(run)[name]) for name, tensor in kept[best].items())
+    again = evaluate(run.network, loader(run.dataset, "test", 256), VALUES["accuracy"])
+    assert np.array_equal(again.accuracies, run.test.accuracies)
+    val = evaluate(run.network, loader(run.dataset, "val", 256), VALUES["accuracy"])
+    assert by_coalition(run.dataset.names, val.accuracies) == run.history[best]["coalition_accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "likelihoods", "best"),
+    [
+        ([0.5, 0.5, 0.5, 0.5], [-2, -1, -3, -1], 2),
+        ([0.5, 0.7, 0.6, 0.7], [-1, -4, -2, -3], 4),
+        ([0.4, 0.3], [-9, 0], 1),
+    ],
+)
+def test_accuracy_decides_and_among_equals_the_likelihood(train, monkeypatch, accuracies, likelihoods, best):
+    measured = [
+        (np.array([0.3, 0.4, 0.4, accuracy]), float(likelihood))
+        for accuracy, likelihood in zip(accuracies, likelihoods, strict=True)
+    ]
+    scores = iter([*measured, measured[0]])  # the last is for the test split
+
+    def scripted(network, batches, value):
+        table, likelihood = next(scores)
+        return evaluate(network, batches, value)._replace(values=table, accuracies=table, log_likelihood=likelihood)
+
+    monkeypatch.setattr(training, "evaluate", scripted)
+    assert train(2, epochs=len(measured)).best_epoch == best
+
+
+def test_test_data_have_no_influence_on_training(make_dataset, make_options):
+    dataset = make_dataset(2)
+    rows = dataset.splits["test"]
+    modalities = []
+    for modality in dataset.modalities:
+        values = modality.values.copy()
+        values[rows] = 7.0
+        modalities.append(replace(modality, values=values))
+    labels = dataset.labels.copy()
+    labels[rows] = 0
+    a = fit(make_options(), dataset)
+    b = fit(make_options(), replace(dataset, modalities=tuple(modalities), labels=labels))
+    assert a.history == b.history
+    assert a.best_epoch == b.best_epoch
+
+
+# --- the schedule ----------------------------------------------------------------------------------------------------
+
+
+def orders(run):
+    return [record["order"] for record in run.history]
+
+
+@pytest.mark.parametrize("method", ["equilib", "joint"])
+@pytest.mark.parametrize(("policy", "sign"), [("weak-to-strong", 1), ("strong-to-weak", -1)])
+def test_the_order_follows_what_was_measured(train, method, policy, sign):
+    run = train(4, method=method, fusion="memory", policy=policy, epochs=4, noise=2.0)
+    names = list(run.dataset.names)
+    assert orders(run)[0] == names
+    for last, record in zip(run.history, run.history[1:], strict=False):
+        ranking = np.argsort(sign * np.array([last["shapley"][name] for name in names]), kind="stable")
+        assert record["order"] == last["next_order"] == [names[k] for k in ranking]
+        table = np.array([run.test.accuracies[0], *last["coalition_accuracy"].values()])
+        assert list(record["sufficiency"].values()) == pytest.approx(sufficiency(table).tolist())
+    assert len({tuple(order) for order in orders(run)}) > 1
+    assert [names[k] for k in run.network.memory.order.tolist()] == run.history[run.best_epoch - 1]["order"]
+
+
+def test_a_fixed_order_stays(train):
+    assert orders(train(4, policy="fixed", epochs=3, noise=2.0)) == [list("abcd")] * 3
+
+
+def test_a_random_order_is_new_in_every_epoch_and_for_every_seed(train):
+    drawn = [
+        tuple(order)
+        for seed in range(3)
+        for order in orders(train(8, fusion="sum", policy="random", epochs=4, seed=seed))
+    ]
+    assert len(set(drawn)) == len(drawn)  # 12 of 40,320: a coincidence has a chance of 0.2 %, and the seeds are fixed
+
+
+def test_updates_go_to_the_weak(train):
+    run = train(3, updates=9, epochs=3)
+    for last, record in zip(run.history, run.history[1:], strict=False):
+        assert sum(record["updates"].values()) == 9
+        weak_first = [record["updates"][name] for name in last["next_order"]]
+        assert weak_first == sorted(weak_first, reverse=True)
+    assert run.history[0]["updates"] == {"a": 3, "b": 3, "c": 3}
+    assert run.history[-1]["updates"] != run.history[0]["updates"]
+
+
+def test_the_plan_is_carried_out(train, monkeypatch):
+    """The method gets the order and the updates that the record says."""
+    plans = []
+
+    def spy(network, batch, plan, step):
+        plans.append(plan)
+        METHODS["equilib"].update(network, batch, plan, step)
+
+    monkeypatch.setitem(training.METHODS, "joint", replace(METHODS["equilib"], update=spy))
+    run = train(3, method="joint", updates=7, epochs=3, batch_size=8)
+    assert len(plans) == 3 * 4  # 30 samples: the last batch has 6
+    for i, record in enumerate(run.history):
+        for plan in plans[4 * i : 4 * i + 4]:
+            assert [run.dataset.names[k] for k in plan.order] == record["order"]
+            assert list(plan.updates) == list(record["updates"].values())
+            assert list(plan.sufficiency) == list(record["sufficiency"].values())
+
+
+def test_smoothing_averages_over_epochs(train):
+    run = train(4, smoothing=0.8, epochs=5, noise=2.0)
+    init, update = scheduler(4, smoothing=0.8)
+    state = init()
+    for record in run.history:
+        state, schedule = update(state, np.array(list(record["shapley"].values())))
+        assert record["next_order"] == [run.dataset.names[k] for k in schedule.order]
+    assert orders(run) != orders(train(4, epochs=5, noise=2.0))
+
+
+# --- what is measured ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", list(VALUES))
+def test_records_are_consistent(train, value):
+    for record in train(3, value=value).history:
+        shapley = np.array(list(record["shapley"].values()))
+        assert list(record["shares"].values()) == pytest.approx(contribution_shares(shapley).tolist())
+        assert record["edm"] == pytest.approx(float(edm(shapley)))
+        assert record["accuracy"] == record["coalition_accuracy"]["a+b+c"]
+        assert len(record["coalition_accuracy"]) == 7
+
+
+def test_the_value_decides_the_contributions(train):
+    runs = {value: train(3, value=value, epochs=1) for value in VALUES}
+    accuracy = runs["accuracy"].test
+    assert np.array_equal(accuracy.values, accuracy.accuracies)
+    for name, run in runs.items():
+        assert np.array_equal(run.test.accuracies, accuracy.accuracies)  # one epoch: nothing has followed from it yet
+        assert (run.test.values == accuracy.values).all() == (name == "accuracy")
+        assert sum(shapley_values(run.test.values)) == pytest.approx(run.test.values[-1] - run.test.values[0])
+    assert runs["log-likelihood"].test.values[-1] == pytest.approx(runs["log-likelihood"].test.log_likelihood)
+
+
+# --- precision, faults -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_bf16_is_close_to_float32(train, method, fusion):
+    options = {"method": method, "fusion": fusion, "mapping": "both", "dropout": 0.0, "epochs": 1}
+    half, full = train(2, precision="bf16", **options), train(2, **options)
+    assert half.history[0]["loss"] == pytest.approx(full.history[0]["loss"], rel=0.02)
+    assert half.history[0]["log_likelihood"] == pytest.approx(full.history[0]["log_likelihood"], rel=0.05)
+    assert half.history[0]["loss"] != full.history[0]["loss"]
+    assert all(tensor.dtype != torch.bfloat16 for tensor in weights(half).values())
+
+
+def test_in_bf16_an_update_sees_the_weights_of_the_one_before(train, monkeypatch):
+    """Autocast keeps its copies of the weights until it is left, and one batch has several updates."""
+    seen = []
+
+    def update(network, batch, plan, step):
+        features = [z.detach() for z in network.encode(batch)]
+        for _ in range(2):
+            logits = network.unimodal(features)[0]
+            seen.append(logits.detach().float().clone())
+            step(torch.nn.functional.cross_entropy(logits, batch.labels))
+
+    monkeypatch.setitem(training.METHODS, "joint", replace(METHODS["joint"], update=update))
+    train(2, method="joint", precision="bf16", epochs=1, batch_size=30, lr=0.5)
+    assert not torch.equal(seen[0], seen[1])
+
+
+@pytest.mark.parametrize("lr", [1e30, 1e3])
+def test_divergence_is_said(train, lr):
+    with pytest.raises(InputError, match=r"training diverged in epoch \d+: predictions are not finite"):
+        train(2, lr=lr, epochs=30, weight_decay=1e3)
+
+
+@pytest.mark.parametrize("value", list(VALUES))
+def test_test_data_that_overflow_are_no_result(make_dataset, make_options, value):
+    dataset = make_dataset(2)
+    values = dataset.modalities[0].values.copy()
+    values[dataset.splits["test"][0]] = 3e38
+    far = Modality("a", "vector", values * 1e-1, None, dataset.modalities[0].present)
+    narrow = replace(far, values=np.where(np.abs(far.values) < 1e30, far.values * 1e-6, far.values))
+    dataset = replace(dataset, modalities=(narrow, dataset.modalities[1]))
+    with pytest.raises(InputError, match="toy: predictions on test are not finite"):
+        fit(make_options(value=value, epochs=1), dataset)
+
+
+def test_options_that_do_not_fit_the_data(train):
+    with pytest.raises(InputError, match="batch-size must be at most the 30 training samples, got 31"):
+        train(2, batch_size=31)
+    with pytest.raises(InputError, match="updates must be at least 3, one per modality, got 2"):
+        train(3, updates=2)
+    with pytest.raises(InputError, match="toy has no modality 'z'"):
+        train(2, encoder=["z=mlp"])
+    assert train(2, batch_size=30, updates=2, epochs=1).best_epoch == 1
+
+
+def test_options_are_checked(make_options):
+    for name, value, rule in [
+        ("epochs", None, "epochs must have a value"),
+        ("seed", 2**32, "seed must be in"),
+        ("smoothing", 1.0, r"smoothing must be in \[0, 1\)"),
+        ("dropout", math.nan, r"dropout must be in \[0, 1\)"),
+        ("width", 24, "width must be a positive multiple of 16"),
+        ("weight_decay", -1.0, "weight-decay must be at least 0"),
+        ("lr", math.nan, "lr must be positive and finite"),
+        ("encoder", ["=mlp"], "encoder must be given as MODALITY=NAME"),
+        ("updates", 0, "updates must be at least 1"),
+    ]:
+        with pytest.raises(InputError, match=rule):
+            make_options(**{name: value})
+
+
+def test_quick_end_to_end(make_options):
+    run = fit(make_options(epochs=3, width=64, batch_size=16, lr=2e-3), load_dataset("mfeat-small", seed=0))
+    assert run.test.accuracies[-1] > 0.8
+    assert run.test.accuracies[0] == pytest.approx(0.1)
