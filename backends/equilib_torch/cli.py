@@ -86,8 +86,10 @@ def _parse(argv: Sequence[str]) -> TrainOptions:
         parser.add_argument(flag, type=kind, default=getattr(defaults, field.name), help=texts[field.name], **extra)
     try:
         known = parser.parse_args(list(argv))
-    except (ArgumentError, UnicodeDecodeError, TypeError) as error:  # the latter two: a config that is no text, no map
+    except ArgumentError as error:
         raise InputError(str(error)) from error
+    except (UnicodeDecodeError, TypeError) as error:
+        raise InputError(f"config: not text, or a value of the wrong form ({error})") from error
     return TrainOptions(**{field.name: known[field.name] for field in fields(TrainOptions)})
 
 
