@@ -51,7 +51,7 @@ class TrainOptions:
     dropout: float = _option(0.3, "dropout in the encoders, in [0, 1)")
     epochs: int = _option(20, "passes over the training data")
     batch_size: int = _option(64, "training samples per batch")
-    eval_batch_size: int = _option(256, "samples per batch in evaluation; changes no result")
+    eval_batch_size: int = _option(256, "samples per batch in evaluation; changes results by rounding at most")
     lr: float = _option(1e-3, "learning rate of AdamW at the start; it falls to 0 along a cosine")
     weight_decay: float = _option(1e-2, "weight decay of AdamW")
     seed: int = _option(0, "seed of everything random")
