@@ -3,8 +3,9 @@
 import math
 from typing import Any
 
+from equilib._exact import weigh_by_size
 from equilib._namespace import Array, as_fraction, require_finite
-from equilib.shapley import read_table, weigh_by_size
+from equilib.shapley import read_table
 
 
 def expected_when_missing(values: Any, rate: float, *, axis: int = -1) -> Array:

@@ -1,14 +1,13 @@
 """Exact Shapley values from a complete table of coalition values."""
 
-import math
 from typing import Any
 
+from equilib._exact import exact_shapley
 from equilib._namespace import (
     Array,
     Namespace,
     as_floating,
     as_int,
-    device_of,
     get_namespace,
     ignore_overflow,
     move_axis,
@@ -76,7 +75,7 @@ def shapley_values(values: Any, *, axis: int = -1) -> Array:
     """
     table, n, xp = read_table(values, axis)
     with ignore_overflow(table):
-        shapley = _fold(table, n, xp=xp)
+        shapley = exact_shapley(table, n, xp=xp)
     # NaN or infinity anywhere reaches all n results: checking those spares a pass over the 2**n inputs.
     try:
         require_finite(shapley, "values", xp=xp)
@@ -99,31 +98,3 @@ def read_table(values: Any, axis: int) -> tuple[Array, int, Namespace]:
     if n < 1 or length != 2**n:
         raise ValueError(f"values must list 2**n coalitions (n >= 1) along axis {axis}, got a length of {length}")
     return table, n, xp
-
-
-def weigh_by_size(weights: list[float], like: Array, *, xp: Namespace) -> Array:
-    """Spread `weights[s]`, s = 0..n, over the coalitions of s players: `(2**n,)`, dtype and device of `like`."""
-    sizes = xp.asarray([0], device=device_of(like))
-    for _ in weights[1:]:
-        sizes = xp.concat([sizes, sizes + 1])  # the next player is absent in the first half, present in the second
-    return xp.take(xp.asarray(weights, dtype=like.dtype, device=device_of(like)), sizes)
-
-
-def _fold(table: Array, n: int, *, xp: Namespace) -> Array:
-    """Compute the Shapley values `(..., n)` of a table `(..., 2**n)`.
-
-    With w(s) = s!(n−1−s)!/n!, w(n) = w(−1) = 0 and u(S) = v(S)(w(|S|−1) + w(|S|)), the Shapley value is
-    φ_i = Σ_{S∋i} u(S) − Σ_S w(|S|) v(S). Splitting u in halves on the top bit gives the first sum of the last
-    player, and adding the halves leaves the same problem without that player.
-    """
-    weights = [1 / (n * math.comb(n - 1, s)) for s in range(n)]
-    joined, left = [0.0, *weights], [*weights, 0.0]
-    gains = table - table[..., :1]  # a large common offset would cancel badly below
-    absent = xp.sum(gains * weigh_by_size(left, table, xp=xp), axis=-1)
-    folded = gains * weigh_by_size([a + b for a, b in zip(joined, left, strict=True)], table, xp=xp)
-    present = []
-    for player in reversed(range(n)):
-        low, high = folded[..., : 2**player], folded[..., 2**player :]
-        present.append(xp.sum(high, axis=-1))
-        folded = low + high
-    return xp.stack(present[::-1], axis=-1) - absent[..., None]

@@ -250,3 +250,31 @@ def test_rejects_arrays_that_are_not_real(xp, dtype):
 def test_exactness_of_the_reference_itself():
     gloves = [0, 0, 0, 1, 0, 1, 0, 1]
     assert reference.shapley_by_permutations(gloves) == [Fraction(2, 3), Fraction(1, 6), Fraction(1, 6)]
+
+
+@pytest.mark.parametrize("n", [13, 14, 15, 16, 19])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_large_tables_agree_with_the_formula_of_one_player(n, dtype):
+    values = np.random.default_rng(n).normal(size=2**n).astype(dtype)
+    sizes = coalitions(n).sum(1)
+    weights = np.array([1 / (n * math.comb(n - 1, s)) for s in range(n)])
+    got, atol = shapley_values(values), 1e-13 if dtype == np.float64 else 1e-6
+    assert got.dtype == dtype
+    for player in (0, n // 2, n - 1):
+        without = np.flatnonzero((np.arange(2**n) >> player & 1) == 0)
+        gains = values[without | 1 << player].astype(np.float64) - values[without]
+        np.testing.assert_allclose(got[player], weights[sizes[without]] @ gains, atol=atol)
+
+
+@pytest.mark.parametrize("n", [3, 8, 12, 16])
+def test_a_large_offset_costs_no_digits(n):
+    # Multiples of 2**-20: the offset 2**20 is added without rounding, so the results must agree to the last digits.
+    values = np.round(np.random.default_rng(n).normal(size=2**n) * 2**20) / 2**20
+    np.testing.assert_allclose(shapley_values(values + 2**20), shapley_values(values), rtol=1e-12, atol=1e-14)
+
+
+def test_batches_of_large_tables():
+    values = np.random.default_rng(0).normal(size=(2, 3, 2**15))
+    each = [[shapley_values(table) for table in row] for row in values]
+    np.testing.assert_array_equal(shapley_values(values), each)
+    np.testing.assert_array_equal(shapley_values(np.moveaxis(values, -1, 0), axis=0), np.moveaxis(each, -1, 0))

@@ -11,7 +11,7 @@ from conftest import to_numpy
 import equilib
 from equilib import contribution_shares, edm, expected_when_missing, scheduler, shapley_schedule, shapley_values
 
-TABLE = [0.0, 0.5, 0.25, 0.625, 0.125, 0.75, 0.5, 1.0]
+TABLE = [0.0, 0.5, 0.25, 0.625, 0.1875, 0.75, 0.5, 1.0]
 CONTRIBUTIONS = [
     [0.5, 0.25, 0.25],
     [0.3, 0.3, 0.3],
