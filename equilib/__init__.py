@@ -7,6 +7,7 @@ Data flow, every step a pure function of arrays (NumPy, torch, cupy, jax or any 
       -> shapley_values    φ, what each modality contributes
       -> contribution_shares, edm      ψ, its share of the whole, and the distance from equilibrium
       -> shapley_schedule, scheduler   whom to train in what order, and how often
+    Too many players for a table: estimate_shapley draws coalitions instead.
     The same table gives expected_when_missing, the performance to expect when modalities go missing.
 
 Example:
@@ -19,6 +20,7 @@ Example:
 """
 
 from equilib.equilibrium import contribution_shares, edm
+from equilib.estimation import ShapleyEstimate, estimate_shapley
 from equilib.missing import expected_when_missing
 from equilib.schedule import Schedule, Scheduler, SchedulerState, scheduler, shapley_schedule
 from equilib.shapley import coalitions, shapley_values
@@ -29,9 +31,11 @@ __all__ = [
     "Schedule",
     "Scheduler",
     "SchedulerState",
+    "ShapleyEstimate",
     "coalitions",
     "contribution_shares",
     "edm",
+    "estimate_shapley",
     "expected_when_missing",
     "scheduler",
     "shapley_schedule",

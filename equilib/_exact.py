@@ -6,14 +6,10 @@ With w(s) = s!(n−1−s)!/n!, w(n) = w(−1) = 0 and u(S) = v(S)(w(|S|−1) + w
 
 import functools
 import math
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from equilib._namespace import Array, Namespace, device_of, is_traced
-
-_Floats = npt.NDArray[np.float64]
+from equilib._namespace import Array, Floats, Ints, Namespace, device_of, is_traced
 
 PRODUCT_PLAYERS = 14
 """Up to here a table is multiplied by the matrix of all weights, 1.75 MiB: faster than any fold."""
@@ -54,23 +50,23 @@ def _size_weights(n: int) -> tuple[list[float], list[float]]:
 
 
 @functools.cache
-def _weight_matrix(n: int) -> npt.NDArray[np.float64]:
+def _weight_matrix(n: int) -> Floats:
     """`(2**n, n)`: the weight of every coalition's value in every player's Shapley value."""
     inside, outside = _size_weights(n)
     members = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
     sizes = members.sum(1, keepdims=True)
-    matrix: _Floats = np.where(members, np.take(inside, sizes), -np.take(outside, sizes))
+    matrix: Floats = np.where(members, np.take(inside, sizes), -np.take(outside, sizes))
     return matrix
 
 
-def _multiply_chunks(tables: npt.NDArray[Any], n: int, out: npt.NDArray[Any]) -> None:
+def _multiply_chunks(tables: Array, n: int, out: Array) -> None:
     matrix, step = _weight_matrix(n), max(1, _CHUNK >> n)
     for start in range(0, len(tables), step):
         rows = tables[start : start + step]
         out[start : start + step] = np.subtract(rows, rows[:, :1], dtype=np.float64) @ matrix
 
 
-def _read_blocks(table: npt.NDArray[Any], n: int) -> npt.NDArray[np.float64]:
+def _read_blocks(table: Array, n: int) -> Floats:
     """Fold a large table in blocks that stay in the cache, in float64 whatever its dtype.
 
     The high bits H of a coalition name a row of 2**k values, the low bits a place in it. A player among the high bits
@@ -95,7 +91,7 @@ def _read_blocks(table: npt.NDArray[Any], n: int) -> npt.NDArray[np.float64]:
 
 
 @functools.lru_cache(maxsize=4)
-def _block_weights(n: int, k: int) -> tuple[npt.NDArray[np.int64], _Floats, _Floats]:
+def _block_weights(n: int, k: int) -> tuple[Ints, Floats, Floats]:
     """Size of every row's high bits, and the weights of the places in a row, `(n − k + 1, 2**k)`, by that size."""
     inside, outside = (np.asarray(weights) for weights in _size_weights(n))
     by_size = np.arange(n - k + 1)[:, None] + _sizes(k)
@@ -124,7 +120,7 @@ def _sums_with_player(terms: Array, n: int, *, xp: Namespace = np) -> Array:
     return xp.stack(sums[::-1], axis=-1)
 
 
-def _sizes(n: int) -> npt.NDArray[np.int64]:
+def _sizes(n: int) -> Ints:
     """`(2**n,)`: the number of players in each coalition."""
     sizes = np.zeros(1, np.int64)
     for _ in range(n):

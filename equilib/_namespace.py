@@ -11,6 +11,8 @@ import numpy as np
 
 Array: TypeAlias = Any
 """An array of any array-API library: no shared type covers their operators and namespaces."""
+Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
+Ints: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 Namespace: TypeAlias = Any
 """A module (or object) with the functions of the array API standard."""
 

@@ -1,0 +1,144 @@
+"""Estimated Shapley values, for any number of players, from as many evaluations of the game as one can afford."""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from equilib._evaluation import Evaluator, Game
+from equilib._namespace import Array, Namespace, as_int, get_namespace
+from equilib._random import read_seed
+from equilib.estimators import ESTIMATORS
+from equilib.estimators._problem import Problem
+from equilib.shapley import MAX_PLAYERS
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+
+class ShapleyEstimate(NamedTuple):
+    """Estimated Shapley values and what they are worth.
+
+    For a game of one output, values and errors are `(n,)`; for k outputs `(k, n)`: players come last, as everywhere.
+
+    Attributes:
+        values: the estimates, in the unit of the game.
+        standard_errors: their standard errors, widened for small samples by the quantiles of Student's t, so that
+            values ± 1.96 standard errors hold about 95 % of the time; 0 where nothing was left to chance, infinity
+            where the budget was too small to tell.
+        n_evaluations: coalitions evaluated, the empty one and that of all players included.
+        estimator: the name of the estimator that was used.
+        converged: whether every standard error is at most `tolerance`; without a tolerance, whether all are 0.
+    """
+
+    values: Array
+    standard_errors: Array
+    n_evaluations: int
+    estimator: str
+    converged: bool
+
+
+def estimate_shapley(
+    game: Game,
+    n_players: int,
+    *,
+    budget: int,
+    estimator: str = "auto",
+    seed: int | None = None,
+    xp: Namespace | None = None,
+    device: Any = None,
+    batch_size: int | None = None,
+    tolerance: float | None = None,
+    executor: Executor | None = None,
+) -> ShapleyEstimate:
+    """Estimate the Shapley values of a game from `budget` evaluations of coalitions.
+
+    Estimators, each in its module of `equilib.estimators` with formula and source:
+
+    * `exact`: all 2**n coalitions.
+    * `permutation`: marginal contributions along random orders. Unbiased, adds up to v(N) − v(∅), for any n.
+    * `antithetic`: the same, each order with its reverse.
+    * `kernel`: least squares with the Shapley kernel (KernelSHAP), coalitions drawn by leverage, without replacement,
+      each with its complement; `kernel-unpaired` draws them on their own. Adds up to v(N) − v(∅).
+    * `stratified`: means by size of coalition, with and without each player (Stratified SVARM).
+    * `adjusted`: a regression, cross-fitted, corrected by sampling its residuals by size; nearly unbiased whatever the
+      game. `adjusted-paired` and `adjusted-unpaired` draw coalitions with or without their complements; `adjusted`
+      decides by a pilot of 40 % of the budget, and from the same pilot how many of each size to draw.
+    * `auto`: `exact` if 2**n ≤ budget; else `adjusted` if n ≤ 512, budget ≥ 4 n and budget · n ≤ 2**24; else antithetic
+      orders, unless the first 8 pairs show that reversing does not pay: then plain ones.
+
+    Complements cancel the even part of a game, (v(S) + v(N∖S))/2, which no Shapley value depends on, but double the
+    error of the odd part: a game with a constant even part, such as a majority vote, should not be sampled in pairs.
+
+    Args:
+        game: takes coalitions `(m, n)` bool, true for members, in the library `xp` on `device`; returns their values
+            `(m,)`, or `(m, k)` for k outputs, real and finite, in any array library.
+        n_players: number of players n, from 1.
+        budget: evaluations, at least n + 1 (at least 2**n for `exact`). All are used, unless the tolerance is
+            met before or all 2**n coalitions are known; the empty coalition and that of all are evaluated once each.
+        estimator: one of the names above.
+        seed: 0 to 2**64 - 1. The same seed gives the same coalitions in the same order for every `batch_size`, library
+            and executor; None draws one from the operating system's entropy.
+        xp: array module of the coalitions and of the result; NumPy by default.
+        device: device of `xp` for them; its default if None.
+        batch_size: coalitions in a call of the game, at most; 2**22 // n by default.
+        tolerance: stop as soon as no standard error exceeds it. Errors are looked at after 10 n, 20 n, 40 n ...
+            evaluations (orders: 32 times in the budget), never depending on `batch_size`.
+        executor: where to call the game, any `concurrent.futures.Executor`: at most 32 batches wait at a time; the game
+            must be safe to call from several threads or, for processes, to pickle. Called here if None.
+
+    Returns:
+        ShapleyEstimate(values, standard_errors, n_evaluations, estimator, converged); see there.
+
+    Raises:
+        ValueError: an argument breaks its rule above, or the game returns values of wrong shape or type, or not finite.
+        Exception: whatever the game raises, with a note that names the batch.
+
+    Example:
+        >>> from equilib.games import Glove
+        >>> estimate = estimate_shapley(Glove(5, 20), 25, budget=2000, seed=0)
+        >>> estimate.estimator, estimate.n_evaluations, estimate.values.shape
+        ('adjusted-paired', 2000, (25,))
+        >>> bool(abs(estimate.values - Glove(5, 20).shapley_values).max() < 0.02)
+        True
+    """
+    n = as_int(n_players, "n_players")
+    if n < 1:
+        raise ValueError(f"n_players must be at least 1, got {n}")
+    budget = as_int(budget, "budget")
+    if budget < n + 1:
+        raise ValueError(f"budget must be at least n_players + 1 = {n + 1}, got {budget}")
+    if not isinstance(estimator, str) or estimator not in ESTIMATORS:
+        raise ValueError(f"estimator must be one of {', '.join(ESTIMATORS)}, got {estimator!r}")
+    if estimator == "exact" and (n > MAX_PLAYERS or 2**n > budget):
+        number = f"{2**n}" if n <= MAX_PLAYERS else f"{2**MAX_PLAYERS} and n_players at most {MAX_PLAYERS}"
+        raise ValueError(f"budget must be at least 2**n_players = {number} for estimator 'exact', got {budget}")
+    if batch_size is not None and as_int(batch_size, "batch_size") < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if tolerance is not None:
+        tolerance = _read_tolerance(tolerance)
+    if not callable(game):
+        raise ValueError(f"game must be callable, got {type(game).__name__}")
+    if executor is not None and not callable(getattr(executor, "submit", None)):
+        raise ValueError(f"executor must have a submit method, got {type(executor).__name__}")
+    xp = get_namespace(xp)
+    rng = np.random.Generator(np.random.PCG64(read_seed(seed)))
+    evaluate = Evaluator(game, n, xp=xp, device=device, batch_size=batch_size, executor=executor)
+    empty, full = evaluate(np.asarray([[False] * n, [True] * n]))
+    problem = Problem(evaluate, n, budget - 2, empty, full, rng, tolerance)
+    values, errors, name = ESTIMATORS[estimator](problem)
+    converged = bool((errors <= (tolerance or 0.0)).all())
+    if not evaluate.n_outputs:
+        values, errors = values[0], errors[0]
+    dtype = xp.__array_namespace_info__().default_dtypes()["real floating"]
+    values, errors = (xp.asarray(np.ascontiguousarray(x), dtype=dtype, device=device) for x in (values, errors))
+    return ShapleyEstimate(values, errors, evaluate.count, name, converged)
+
+
+def _read_tolerance(tolerance: Any) -> float:
+    if isinstance(tolerance, bool) or not isinstance(tolerance, Real) or not 0 < float(tolerance) < math.inf:
+        raise ValueError(f"tolerance must be a positive number, got {tolerance!r}")
+    return float(tolerance)

@@ -1,0 +1,148 @@
+"""Permutation sampling, plain and antithetic: average the marginal contributions along random orders of arrival.
+
+φ̂_i = mean over orders π of v(P_i(π) ∪ i) − v(P_i(π)), with P_i(π) the players before i: unbiased, and adds up to
+v(N) − v(∅). An order costs n − 1 evaluations; its reverse, the antithetic one, visits the complements.
+
+Source: Castro, Gómez & Tejada (2009); antithetic orders: Mitchell, Cooper, Frank & Holmes (2022), section 4.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from equilib._evaluation import Coalitions
+from equilib._namespace import Floats
+from equilib.estimators._problem import Problem, Solution, student
+
+ROUND_ENTRIES = 2**22
+"""Evaluations times players in a round, about: what is generated and kept at a time."""
+CHECKS = 32
+"""How often the tolerance is checked in a whole budget, about."""
+PRIOR = 4
+"""Orders (or pairs) that the spread over all players counts for in the standard error of each."""
+PILOT_PAIRS = 8
+"""Pairs of orders after which `auto` decides for or against reversing them."""
+
+
+def permutation(problem: Problem) -> Solution:
+    """Estimate from independent orders."""
+    return _estimate(problem, [1])
+
+
+def antithetic(problem: Problem) -> Solution:
+    """Estimate from orders and their reverses."""
+    return _estimate(problem, [2])
+
+
+def adaptive(problem: Problem) -> Solution:
+    """Estimate from orders and their reverses, unless these repeat the error instead of cancelling it.
+
+    Decided after the first pairs: reversing pays if the contributions along an order and along its reverse are
+    negatively correlated on average over the players.
+    """
+    return _estimate(problem, [2, 1])
+
+
+def _estimate(problem: Problem, directions: list[int]) -> Solution:
+    n, rng, length = problem.n, problem.rng, problem.n - 1
+    if n == 1:
+        return Solution(problem.fair[:, None], np.zeros((len(problem.fair), 1)), "permutation")
+    k = len(problem.fair)
+    way = directions[0]
+    total, orders = np.zeros((n, k)), 0.0
+    spread, units = np.zeros((n, k)), 0  # Σ over units of the squared deviation of their sum
+    left = problem.budget
+    undecided = len(directions) > 1
+    while left >= way * length:
+        size = _round_size(problem, way, left)
+        if undecided:
+            size = min(size, PILOT_PAIRS)
+        gains = _walk(problem, rng.random((size, n)), way)  # (way, size, n, k)
+        left -= size * way * length
+        sums = gains.sum(axis=0) - way * problem.fair
+        total += sums.sum(axis=0)
+        spread += (sums**2).sum(axis=0)
+        orders += way * size
+        units += size
+        if undecided:
+            undecided = False
+            centred = gains - gains.mean(axis=1, keepdims=True)
+            if (centred[0] * centred[1]).sum() >= 0:
+                way = directions[1]
+                # From here on every order is a unit; the variance of all is what the single ones show.
+                spread, units = ((gains - problem.fair) ** 2).sum(axis=(0, 1)), 2 * size
+        if problem.reaches(_errors(total, spread, units, orders)):
+            left = 0
+    keys, known = rng.random((1, n)), total / max(orders, 1.0)
+    for chain in range(way):
+        part = min(left, length)
+        if part > 0:
+            total += _walk_partly(problem, keys if chain == 0 else -keys, part, known)
+            orders += part / length
+            left -= part
+    errors = _errors(total, spread, units, orders)
+    return Solution((problem.fair + total / orders).T, errors.T, ("permutation", "antithetic")[way - 1])
+
+
+def _round_size(problem: Problem, way: int, left: int) -> int:
+    cost = way * (problem.n - 1)
+    size = max(1, ROUND_ENTRIES // (cost * problem.n))
+    if problem.tolerance is not None:
+        size = min(size, max(1, problem.budget // cost // CHECKS))
+    return min(size, left // cost)
+
+
+def _walk(problem: Problem, keys: Floats, way: int) -> Floats:
+    """Evaluate whole orders, given by sorting keys `(size, n)`: contributions `(way, size, n, k)`."""
+    size, n = keys.shape
+    ranks = np.argsort(np.argsort(keys, axis=1), axis=1).astype(np.int32)
+    if way == 2:
+        ranks = np.stack([ranks, n - 1 - ranks])
+    ranks = ranks.reshape(way * size, n)
+
+    def prefixes(start: int, stop: int) -> Coalitions:
+        rows = np.arange(start, stop)
+        members: Coalitions = ranks[rows // (n - 1)] <= (rows % (n - 1)).astype(np.int32)[:, None]
+        return members
+
+    values = problem.evaluate(prefixes, len(ranks) * (n - 1)).reshape(len(ranks), n - 1, -1)
+    ends = (np.broadcast_to(end, (len(ranks), 1, len(end))) for end in (problem.empty, problem.full))
+    steps = np.diff(np.concatenate([next(ends), values, next(ends)], axis=1), axis=1)  # in order of arrival
+    gains = np.take_along_axis(steps, ranks[:, :, None], axis=1)
+    return gains.reshape(way, size, n, -1)
+
+
+def _walk_partly(problem: Problem, keys: Floats, part: int, known: Floats) -> Floats:
+    """Evaluate `part` coalitions of an order: `(n, k)`, part / (n − 1) of what it says, in expectation.
+
+    An order gives player i, beyond values g that others found, Σ_p (v(S_p) − v(∅) − g(S_p))([i arrives p-th] − [i
+    arrives next]), a sum over its coalitions S_p. Those of a run that starts anywhere and wraps around are taken.
+    """
+    n = problem.n
+    rank = np.argsort(np.argsort(keys[0]))
+    start = int(problem.rng.integers(n - 1))
+    sizes = np.sort((start + np.arange(part)) % (n - 1)) + 1
+    values = problem.evaluate(lambda begin, end: rank < sizes[begin:end, None], part)
+    others = np.empty((n, values.shape[1]))
+    others[rank] = problem.fair + known
+    values = values - problem.empty - np.cumsum(others, axis=0)[sizes - 1]
+    arrivals = np.zeros((n, values.shape[1]))
+    arrivals[sizes - 1] += values
+    arrivals[sizes] -= values
+    return known * (part / (n - 1)) + arrivals[rank]
+
+
+def _errors(total: Floats, spread: Floats, units: int, orders: float) -> Floats:
+    """Standard errors of total / orders, from the spread of `units` sums about 0.
+
+    The variance of each player counts as much as it was observed, that of all players as `PRIOR` units: a player who
+    made no difference yet may still make one.
+    """
+    if units < 2:
+        return np.full_like(total, np.inf)
+    whole = spread - total**2 / units
+    whole = np.maximum(whole, 0)
+    pooled = whole.mean(axis=0) / (units - 1)
+    variance = (whole + PRIOR * pooled) / (units - 1 + PRIOR) * units / orders**2
+    errors: Floats = np.sqrt(variance) * student(units - 1)
+    return errors

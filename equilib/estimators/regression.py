@@ -1,0 +1,63 @@
+"""Kernel regression: the linear game nearest to the game in the Shapley kernel, from a sample of coalitions.
+
+φ̂ minimises Σ_S w(S) (v(S) − v(∅) − Σ_{i∈S} φ_i)² subject to Σ φ_i = v(N) − v(∅), with w(S) = n/(s(n−s) m_s) for the m_s
+coalitions of size s that were drawn: the Shapley kernel over the chance to be drawn. Sizes are drawn equally often, as
+their leverage scores ask for, and no coalition twice. It adds up to v(N) − v(∅) and is exact for linear games; else its
+bias is of the order of 1/budget. Errors: the sandwich formula, each unit's residual divided by 1 − leverage.
+
+Sources: Lundberg & Lee, "A unified approach to interpreting model predictions" (2017), theorem 2; pairs: Covert & Lee
+(2021); leverage and sampling without replacement: Musco & Witter, Leverage SHAP (2025).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from equilib._namespace import Floats
+from equilib.estimators._problem import Problem, Solution, plan_stages, student
+from equilib.estimators._sampling import Sample, Sampler, draw, fraction_drawn, unit_variance
+
+
+def kernel(problem: Problem) -> Solution:
+    """Regress on coalitions drawn with their complements."""
+    return _estimate(problem, "kernel", pairs=True)
+
+
+def kernel_unpaired(problem: Problem) -> Solution:
+    """Regress on coalitions drawn on their own."""
+    return _estimate(problem, "kernel-unpaired", pairs=False)
+
+
+def _estimate(problem: Problem, name: str, *, pairs: bool) -> Solution:
+    n = problem.n
+    if n == 1:
+        return Solution(problem.fair[:, None], np.zeros((len(problem.fair), 1)), name)
+    sampler, sample = Sampler(n, problem.rng), None
+    for stage in plan_stages(problem):
+        number = stage - (len(sample.sizes) if sample else 0)
+        sample = draw(problem, sampler, sample, np.ones(n - 1), number, pairs=pairs)
+        values, errors = _solve(sample, n)
+        if problem.reaches(errors):
+            break
+    return Solution((problem.fair + values).T, errors.T, name)
+
+
+def _solve(sample: Sample, n: int) -> tuple[Floats, Floats]:
+    """Values beyond the fair share and standard errors, `(n, k)`."""
+    sizes = sample.sizes
+    per_size = np.bincount(sizes, minlength=n + 1)
+    weights = n / (sizes * (n - sizes)) / per_size[sizes]
+    # The values looked for add up to 0, so each row may be centred; the least-norm solution adds up to 0.
+    design = sample.coalitions - (sizes / n)[:, None]
+    scaled = design * weights[:, None]
+    inverse = np.linalg.pinv(scaled.T @ design, rcond=1e-10, hermitian=True)
+    values = inverse @ (scaled.T @ sample.values)
+    influence = scaled @ inverse  # (m, n): what one more in an answer adds to the values
+    n_units = int(sample.units[-1]) + 1
+    left = 1 - fraction_drawn(sizes, n)
+    if n_units < n and left[1:n].any():
+        return values, np.full_like(values, np.inf)
+    leverage = np.bincount(sample.units, (influence * design).sum(axis=1), n_units)[sample.units]
+    residuals = (sample.values - design @ values) / np.maximum(1 - leverage, 1 / n_units)[:, None]
+    variance = unit_variance(influence, residuals, sample, np.arange(len(sizes)), left)
+    return values, np.sqrt(variance) * student(max(n_units - n + 1, 1))

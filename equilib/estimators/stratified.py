@@ -1,0 +1,63 @@
+"""Stratified sampling: every coalition's value serves every player, in a mean of its own for each size.
+
+φ̂_i = f + 1/n Σ_{s=1}^{n−1} (mean of ṽ(S) over |S| = s, i ∈ S − mean over |S| = s, i ∉ S),
+with ṽ(S) = v(S) − v(∅) − s f and f = (v(N) − v(∅))/n. Sizes are drawn equally often, no coalition twice. A mean that
+nothing was drawn for is replaced by that of its size, a bias that vanishes as the budget grows; the values add up to
+v(N) − v(∅) only in expectation.
+
+Source: Kolpaczki, Bengs, Muschalik & Hüllermeier, "Approximating the Shapley value without marginal contributions"
+(2024), algorithm 2 (Stratified SVARM), with its warm-up replaced by the means of sizes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from equilib._namespace import Floats
+from equilib.estimators._problem import Problem, Solution, plan_stages, student
+from equilib.estimators._sampling import Sample, Sampler, draw, fraction_drawn
+
+
+def stratified(problem: Problem) -> Solution:
+    """Estimate from the means of sizes."""
+    n = problem.n
+    if n == 1:
+        return Solution(problem.fair[:, None], np.zeros((len(problem.fair), 1)), "stratified")
+    sampler, sample = Sampler(n, problem.rng), None
+    for stage in plan_stages(problem):
+        number = stage - (len(sample.sizes) if sample else 0)
+        sample = draw(problem, sampler, sample, np.ones(n - 1), number, pairs=False)
+        values, errors = _solve(sample, n)
+        if problem.reaches(errors):
+            break
+    return Solution((problem.fair + values).T, errors.T, "stratified")
+
+
+def _solve(sample: Sample, n: int) -> tuple[Floats, Floats]:
+    """Values beyond the fair share and standard errors, `(n, k)`."""
+    k = sample.values.shape[1]
+    values, variance = np.zeros((n, k)), np.zeros((n, k))
+    left = 1 - fraction_drawn(sample.sizes, n)
+    degrees = 0
+    for size in np.unique(sample.sizes):
+        rows = sample.sizes == size
+        drawn, number = sample.values[rows], int(rows.sum())
+        members = sample.coalitions[rows].astype(np.float64)
+        centred = drawn - drawn.mean(axis=0)
+        squares = centred**2
+        pooled = np.zeros((n, k))
+        means, parts = [], []
+        for belongs in (members, 1 - members):
+            count = belongs.sum(axis=0)[:, None]
+            mean = belongs.T @ centred / np.maximum(count, 1)
+            pooled += np.maximum(belongs.T @ squares - count * mean**2, 0)
+            means.append(mean)
+            parts.append(1 / np.maximum(count, 1))
+        values += (means[0] - means[1]) / n
+        # Where too few were drawn to tell them apart, the two means share the spread of the size.
+        freedom = max(number - 2, 1)
+        variance += left[size] * (parts[0] + parts[1]) * pooled / freedom / n**2
+        degrees += max(number - 2, 0)
+    if degrees == 0 and left[1:n].any():
+        return values, np.full_like(values, np.inf)
+    return values, np.sqrt(variance) * student(max(degrees, 1))
