@@ -1,5 +1,6 @@
-"""Error, coverage and overhead of the estimators and, where they are installed, of shapiq and shap: markdown tables.
+"""Exact aggregation, error, overhead and coverage, beside shapiq and shap where they are installed: markdown tables.
 
+    pip install '.[peers]'
     python benchmarks/peers.py [--seeds 10] [--budgets 10 100 1000] [--coverage 200] [--only auto kernel ...]
 
 Errors are mean squared errors over mean squared Shapley values, averaged over seeds, on the same games in the same run.
@@ -9,13 +10,14 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import importlib.util
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from equilib import estimate_shapley
+from equilib import estimate_shapley, shapley_values
 from equilib.estimators import ESTIMATORS
 from equilib.games import Game, random_kernel_machine, random_unanimity, random_voting
 
@@ -76,20 +78,81 @@ def methods(only: list[str]) -> Iterator[tuple[str, Method]]:
             yield f"{package} {version} {name}", method
 
 
+def exact_methods(table: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Ways to aggregate a complete table; the peers get it as a game that looks its rows up."""
+    n = len(table).bit_length() - 1
+    powers = 1 << np.arange(n)
+    yield "v.sum()", table.sum
+    yield "equilib", lambda: shapley_values(table)
+    if importlib.util.find_spec("shapiq"):
+        import shapiq
+
+        def shapiq_exact() -> Any:
+            computer = shapiq.ExactComputer(lambda z: table[np.asarray(z, dtype=np.int64) @ powers], n_players=n)
+            return computer(index="SV").get_n_order_values(1)
+
+        yield "shapiq ExactComputer", shapiq_exact
+    if importlib.util.find_spec("shap"):
+        import shap
+
+        def shap_exact() -> Any:
+            model = lambda z: table[(np.asarray(z) > 0.5).astype(np.int64) @ powers]  # noqa: E731 - shap wants one
+            return shap.explainers.Exact(model, np.zeros((1, n)))(np.ones((1, n)), max_evals=2**n, silent=True).values[
+                0
+            ]
+
+        yield "shap Exact", shap_exact
+
+
+def exact_table(players: list[int]) -> None:
+    """Print how long exact aggregation takes, and that all agree."""
+    print("Exact values from a complete table, best of several runs; the peers' lookup of the table included\n")
+    print("| n | " + " | ".join(name for name, _ in exact_methods(np.zeros(2))) + " |")
+    print("|---" * (1 + len(list(exact_methods(np.zeros(2))))) + "|")
+    for n in players:
+        table = np.random.default_rng(0).normal(size=2**n)
+        reference, cells = shapley_values(table), []
+        for name, run in exact_methods(table):
+            found, best = run(), float("inf")
+            if name != "v.sum()":
+                np.testing.assert_allclose(found, reference, atol=1e-9)
+            for _ in range(1 if n > 12 and "shapiq" in name else 5):
+                begin = time.perf_counter()
+                run()
+                best = min(best, time.perf_counter() - begin)
+            cells.append(f"{best * 1e6:,.0f} µs")
+        print(f"| {n} | {' | '.join(cells)} |", flush=True)
+    print()
+
+
+def overhead_table(only: list[str], n: int = 30, budget: int = 30_000) -> None:
+    """Print the time per evaluation beside that of the game itself, which is linear."""
+    weights = np.random.default_rng(0).normal(size=n)
+    print(f"\nOverhead per evaluation, n = {n}, {budget:,} evaluations of a linear game, best of 3\n")
+    print("| estimator | µs |\n|---|---|")
+    for name in only or [name for name in ESTIMATORS if name != "exact"]:
+        best = float("inf")
+        for seed in range(3):
+            begin = time.perf_counter()
+            estimate_shapley(lambda z: z @ weights, n, budget=budget, estimator=name, seed=seed)
+            best = min(best, time.perf_counter() - begin)
+        table = np.random.default_rng(0).random((budget, n)) < 0.5
+        begin = time.perf_counter()
+        table @ weights
+        print(f"| {name} | {(best - time.perf_counter() + begin) / budget * 1e6:.2f} |", flush=True)
+
+
 def measure(method: Method, budgets: list[int], seeds: int) -> str:
-    """Fill a row of the table of errors: the errors on each game, and the time per evaluation less the game's own."""
-    cells, overhead = [], float("inf")
+    """Fill a row of the table of errors."""
+    cells = []
     for game in GAMES.values():
         errors, exact = [], game.shapley_values
         for factor in budgets:
             budget = factor * game.n_players
-            begin = time.perf_counter()
             runs = np.stack([method(game, budget, seed) for seed in range(seeds)])
-            seconds = (time.perf_counter() - begin) / seeds
-            overhead = min(overhead, seconds / budget)
             errors.append(f"{np.mean((runs - exact) ** 2) / np.mean(exact**2):.2g}")
         cells.append(" / ".join(errors))
-    return " | ".join([*cells, f"{overhead * 1e6:.1f}"])
+    return " | ".join(cells)
 
 
 def coverage(name: str, budgets: list[int], seeds: int) -> str:
@@ -112,12 +175,16 @@ def main() -> None:
     parser.add_argument("--budgets", type=int, nargs="+", default=[10, 100, 1000], help="evaluations per player")
     parser.add_argument("--coverage", type=int, default=0, metavar="SEEDS", help="also measure coverage")
     parser.add_argument("--only", nargs="*", default=[], help="of our estimators, only these")
+    parser.add_argument("--exact", type=int, nargs="*", default=[12, 16], help="players of the exact tables")
     options = parser.parse_args()
+    if options.exact:
+        exact_table(options.exact)
     print(f"Normalised MSE at {' / '.join(f'{b} n' for b in options.budgets)} evaluations, {options.seeds} seeds\n")
-    print(f"| method | {' | '.join(GAMES)} | µs per evaluation, fastest cell, game included |")
-    print("|---|" + "---|" * (len(GAMES) + 1))
+    print(f"| method | {' | '.join(GAMES)} |")
+    print("|---|" + "---|" * len(GAMES))
     for name, method in methods(options.only):
         print(f"| {name} | {measure(method, options.budgets, options.seeds)} |", flush=True)
+    overhead_table(options.only)
     if options.coverage:
         print(f"\nCoverage of values ± 1.96 standard errors in %, {options.coverage} seeds\n")
         print(f"| estimator | {' | '.join(GAMES)} |\n|---|" + "---|" * len(GAMES))
