@@ -14,6 +14,9 @@ from pathlib import Path
 FILES = {
     "equilib/__init__.py",
     "equilib/py.typed",
+    "equilib_cupy/__init__.py",
+    "equilib_cupy/exact.cu",
+    "equilib_cupy/py.typed",
     "equilib_torch/__init__.py",
     "equilib_torch/py.typed",
     "equilib_torch/data/files/ATTRIBUTION.md",
@@ -69,6 +72,7 @@ def check_torch() -> None:
     for entry in entries:
         require(entry.load() is not None, f"entry point {entry.group}: {entry.name} = {entry.value} loads")
     require(any(entry.group == BACKENDS and entry.name == "torch" for entry in entries), "the backend torch is there")
+    require(any(entry.group == KERNELS and entry.name == "cupy" for entry in entries), "the kernels cupy are there")
     listed = train("--list", "datasets")
     require(listed.returncode == 0 and "av-digits" in listed.stdout, "train --list datasets works")
     with tempfile.TemporaryDirectory() as folder:

@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from equilib._kernels import find_kernels
 from equilib._namespace import Array, Floats, Ints, Namespace, device_of, is_traced
 
 PRODUCT_PLAYERS = 14
@@ -29,6 +30,9 @@ def exact_shapley(table: Array, n: int, *, xp: Namespace) -> Array:
             for row, out in zip(tables, shapley, strict=True):
                 out[:] = _read_blocks(row, n)
         return shapley.reshape(*table.shape[:-1], n)
+    kernels = find_kernels(table)
+    if kernels is not None:
+        return xp.reshape(kernels.shapley_values(xp.reshape(table, (-1, 2**n)), n), (*table.shape[:-1], n))
     gains = table - table[..., :1]
     if n <= PRODUCT_PLAYERS and not is_traced(table):  # torch.compile would trace how the matrix is made, too
         return gains @ xp.asarray(_weight_matrix(n), dtype=table.dtype, device=device_of(table))

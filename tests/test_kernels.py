@@ -1,0 +1,104 @@
+import importlib.metadata
+import subprocess
+import sys
+from importlib.metadata import EntryPoint, EntryPoints
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import equilib
+from equilib import _kernels
+from equilib._kernels import find_kernels
+
+
+class Foreign(np.lib.mixins.NDArrayOperatorsMixin):
+    """Stands for the array of a library of its own."""
+
+
+Foreign.__module__ = "foreign.core"
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Install kernels, and count how often they are looked up."""
+    entries: list[EntryPoint] = []
+    lookups = []
+
+    original = importlib.metadata.entry_points
+
+    def entry_points(**wanted: str) -> EntryPoints:
+        if wanted.get("group") != _kernels.GROUP:
+            return original(**wanted)  # jax looks for its own
+        lookups.append(wanted["name"])
+        return EntryPoints(entries).select(**wanted)
+
+    def install(name: str, value: str) -> list[str]:
+        entries.append(EntryPoint(name, value, _kernels.GROUP))
+        return lookups
+
+    monkeypatch.setattr("importlib.metadata.entry_points", entry_points)
+    _kernels._load.cache_clear()
+    yield install
+    _kernels._load.cache_clear()
+
+
+def test_found_by_array_type_and_once(installed, monkeypatch):
+    kernels = object()
+    monkeypatch.setitem(sys.modules, "foreign_kernels", SimpleNamespace(KERNELS=kernels))  # type: ignore[arg-type]
+    lookups = installed("foreign", "foreign_kernels:KERNELS")
+    assert find_kernels(Foreign()) is kernels
+    assert find_kernels(Foreign()) is kernels
+    assert lookups == ["foreign"]
+
+
+def test_none_for_other_libraries(installed, kind):
+    installed("numpy", "no_such_module:KERNELS")
+    installed("torch", "no_such_module:KERNELS")
+    assert find_kernels(kind.array([1.0, 2.0])) is None
+
+
+@pytest.mark.parametrize("value", ["no_such_module:KERNELS", "equilib:no_such_name"])
+def test_kernels_that_cannot_be_loaded_are_an_error(installed, value):
+    installed("foreign", value)
+    with pytest.raises(ImportError, match=rf"kernels {value} for foreign arrays cannot be loaded: .*no_such"):
+        find_kernels(Foreign())
+
+
+def test_shapley_values_uses_them(installed, monkeypatch, xp):
+    """With any library that can be given kernels; a batch becomes rows, and its shape comes back."""
+    if xp.__name__ in ("numpy", "torch"):
+        pytest.skip("these compute themselves")
+    tables = []
+
+    class Kernels:
+        def shapley_values(self, table: Any, n: int) -> Any:
+            tables.append(table.shape)
+            return xp.zeros((table.shape[0], n), dtype=table.dtype) + 7
+
+    library = type(xp.zeros(1)).__module__.partition(".")[0]
+    monkeypatch.setitem(sys.modules, "foreign_kernels", SimpleNamespace(KERNELS=Kernels()))  # type: ignore[arg-type]
+    installed(library, "foreign_kernels:KERNELS")
+    found = equilib.shapley_values(xp.zeros((2, 16, 5)), axis=1)
+    assert tables == [(10, 16)]
+    assert found.shape == (2, 4, 5)
+    assert bool(xp.all(found == 7))
+
+
+def test_entry_point_of_the_distribution():
+    """In a fresh interpreter: neither equilib nor the kernels load cupy, nor does `import equilib` look for kernels."""
+    code = (
+        "import sys, numpy, array_api_compat\n"
+        "before = 'importlib.metadata' in sys.modules\n"
+        "import equilib\n"
+        "assert ('importlib.metadata' in sys.modules) == before\n"
+        "equilib.shapley_values([0, 1, 2, 4])\n"
+        "assert 'equilib_cupy' not in sys.modules\n"
+        "from importlib.metadata import distribution\n"
+        "entries = [e for e in distribution('equilib').entry_points if e.group == 'equilib.kernels']\n"
+        "print(*(f'{e.name} {hasattr(e.load(), \"shapley_values\")}' for e in entries))\n"
+        "print('cupy' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert result.stdout.split() == ["cupy", "True", "False"]
