@@ -35,7 +35,7 @@ def test_axis_and_bad_values(cp, n):
     found = equilib.shapley_values(tables, axis=0)
     np.testing.assert_allclose(cp.asnumpy(found), equilib.shapley_values(cp.asnumpy(tables), axis=0), atol=1e-10)
     tables[5, 1, 1] = cp.nan
-    with pytest.raises(ValueError, match=r"values must be finite|values.*finite"):
+    with pytest.raises(ValueError, match=r"values.*finite"):
         equilib.shapley_values(tables, axis=0)
 
 
