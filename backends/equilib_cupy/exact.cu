@@ -197,26 +197,29 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     if (lane == 0 && index < count) sums[index] = shared[threadIdx.x];
 }
 
-// sums (batch, n) and tables (batch, 2**n) -> shapley (batch, n). A thread per table.
+// sums (batch, n) and tables (batch, 2**n) -> shapley (batch, n), count = batch * n. A thread per value: every one adds
+// up its table's sums again, which saves waiting for a thread that does it for all.
 template <typename Value>
-__device__ __forceinline__ void finish(const Value *tables, const double *sums, Value *shapley, int n,
-                                       long long batch) {
-    const long long table = (long long)blockIdx.x * THREADS + threadIdx.x;
-    if (table >= batch) return;
+__device__ __forceinline__ void finish(const Value *__restrict__ tables, const double *__restrict__ sums,
+                                       Value *__restrict__ shapley, int n, long long count) {
+    const long long index = (long long)blockIdx.x * THREADS + threadIdx.x;
+    if (index >= count) return;
+    const long long table = index / n;
     const Value *values = tables + (table << n);
     double mean = 0.0;
+#pragma unroll 8
     for (int i = 0; i < n; ++i) mean += sums[table * n + i];
     mean /= n;
     const double equal = ((double)values[(1LL << n) - 1] - (double)values[0]) / n;
-    for (int i = 0; i < n; ++i) shapley[table * n + i] = (Value)(sums[table * n + i] - mean + equal);
+    shapley[index] = (Value)(sums[index] - mean + equal);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    finish_float32(const float *tables, const double *sums, float *shapley, int n, long long batch) {
-    finish<float>(tables, sums, shapley, n, batch);
+    finish_float32(const float *tables, const double *sums, float *shapley, int n, long long count) {
+    finish<float>(tables, sums, shapley, n, count);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    finish_float64(const double *tables, const double *sums, double *shapley, int n, long long batch) {
-    finish<double>(tables, sums, shapley, n, batch);
+    finish_float64(const double *tables, const double *sums, double *shapley, int n, long long count) {
+    finish<double>(tables, sums, shapley, n, count);
 }

@@ -104,7 +104,7 @@ def _launch(tables: Array, n: int, cupy: Any) -> Array:
     n_, mid, block, lanes = np.int32(n), np.int32(plan.mid), np.int32(plan.block), np.int32(plan.lanes)
     run(f"sum_tiles_{name}", (batch << plan.block) * _THREADS, tables, weights, partials, n_, mid)
     run("sum_blocks", (batch * n) << plan.lanes, partials, sums, n_, block, lanes, np.int64(batch * n))
-    run(f"finish_{name}", batch, tables, sums, shapley, n_, np.int64(batch))
+    run(f"finish_{name}", batch * n, tables, sums, shapley, n_, np.int64(batch * n))
     return shapley
 
 

@@ -18,11 +18,11 @@ void run_sum_blocks(long long blocks, const double *partials, double *sums, int 
     launch(blocks, THREADS, [=] { sum_blocks(partials, sums, n, block_bits, lane_bits, count); });
 }
 
-void run_finish_float32(long long blocks, const float *tables, const double *sums, float *shapley, int n, long long batch) {
-    launch(blocks, THREADS, [=] { finish_float32(tables, sums, shapley, n, batch); });
+void run_finish_float32(long long blocks, const float *tables, const double *sums, float *shapley, int n, long long count) {
+    launch(blocks, THREADS, [=] { finish_float32(tables, sums, shapley, n, count); });
 }
 
-void run_finish_float64(long long blocks, const double *tables, const double *sums, double *shapley, int n, long long batch) {
-    launch(blocks, THREADS, [=] { finish_float64(tables, sums, shapley, n, batch); });
+void run_finish_float64(long long blocks, const double *tables, const double *sums, double *shapley, int n, long long count) {
+    launch(blocks, THREADS, [=] { finish_float64(tables, sums, shapley, n, count); });
 }
 }
