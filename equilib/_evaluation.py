@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import array_api_compat
 import numpy as np
 
-from equilib._namespace import Array, Floats, Namespace, is_torch_array
+from equilib._namespace import Array, Floats, Namespace, get_namespace, is_torch_array
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -39,19 +39,30 @@ class Evaluator:
         self.n = n
         self.count = 0
         self.n_outputs: int | None = None  # None until the first answer, 0 for answers (m,)
-        self._game, self._xp, self._device, self._executor = game, xp, device, executor
+        self._game, self._xp, self._executor = game, xp, executor
+        self.device = device
+        # Where coalitions are made and answers added up, so that neither leaves a device; jax has no float64 of itself.
+        self.space = get_namespace(None) if array_api_compat.is_jax_namespace(xp) else xp
         self._batch_size = batch_size or max(1, DEFAULT_BATCH_ENTRIES // n)
 
     def __call__(self, source: Source | Coalitions, rows: int | None = None) -> Floats:
-        """Evaluate the coalitions of an array or of a source of `rows` coalitions: `(rows, k)` float64."""
+        """Evaluate the coalitions of an array or of a source of `rows` coalitions: `(rows, k)` float64, in NumPy."""
         if not callable(source):
             table = source
             rows = len(table)
             return self(lambda start, stop: table[start:stop], rows)
-        if not rows:
-            return np.zeros((0, self.n_outputs or 1))
+        answers = [to_numpy(answer) for answer in self._answers(source, rows or 0)]
+        return np.concatenate(answers) if answers else np.zeros((0, self.n_outputs or 1))
+
+    def on_device(self, source: Source, rows: int) -> Array:
+        """Evaluate a source of `rows` coalitions made in `space`: `(rows, k)` float64 in `space`, on the device."""
+        kept = (self.space.asarray(answer, device=self.device) for answer in self._answers(source, rows))
+        return self.space.concat(list(kept), axis=0)
+
+    def _answers(self, source: Source, rows: int) -> Iterator[Array]:
         answers = self._here(source, rows) if self._executor is None else self._elsewhere(source, rows)
-        return np.concatenate([self._check(*answer) for answer in answers])
+        for answer in answers:
+            yield self._check(*answer)
 
     def _here(self, source: Source, rows: int) -> Iterator[tuple[Any, int, int]]:
         for start, stop in self._slices(rows):
@@ -80,9 +91,11 @@ class Evaluator:
 
     def _make(self, source: Source, start: int, stop: int) -> Array:
         coalitions = source(start, stop)
-        if self._xp is array_api_compat.array_namespace(coalitions) and self._device is None:
+        if self._xp is array_api_compat.array_namespace(coalitions) and (
+            self.device is None or not isinstance(coalitions, np.ndarray)
+        ):
             return coalitions
-        return self._xp.asarray(np.ascontiguousarray(coalitions), device=self._device)
+        return self._xp.asarray(np.ascontiguousarray(coalitions), device=self.device)
 
     def _guard(self, run: Callable[[], Any], start: int, stop: int) -> tuple[Any, int, int]:
         try:
@@ -92,25 +105,36 @@ class Evaluator:
             error.add_note(f"raised by the game on a batch of {stop - start} coalitions (evaluations from {first})")
             raise
 
-    def _check(self, answer: Any, start: int, stop: int) -> Floats:
+    def _check(self, answer: Any, start: int, stop: int) -> Array:
         rows = stop - start
-        values = _to_numpy(answer)
+        values, xp = self._read(answer)
         expected = f"({rows},) or ({rows}, k)" if self.n_outputs is None else str((rows, self.n_outputs)[: self._ndim])
-        if values.ndim not in (1, 2) or len(values) != rows or (values.ndim == 2 and values.shape[1] == 0):
-            raise ValueError(f"game must return values of shape {expected} for {rows} coalitions, got {values.shape}")
-        outputs = 0 if values.ndim == 1 else values.shape[1]
+        shape = tuple(values.shape)
+        if len(shape) not in (1, 2) or shape[0] != rows or shape[-1] == 0:
+            raise ValueError(f"game must return values of shape {expected} for {rows} coalitions, got {shape}")
+        outputs = 0 if len(shape) == 1 else shape[1]
         if self.n_outputs is None:
             self.n_outputs = outputs
         elif outputs != self.n_outputs:
-            raise ValueError(f"game must return values of shape {expected} for {rows} coalitions, got {values.shape}")
-        finite = np.isfinite(values)
-        if not finite.all():
-            row = int(np.argmin(finite.reshape(rows, -1).all(axis=1)))
-            wrong = values.reshape(rows, -1)[row]
-            where = f"evaluation {self.count + row}"
-            raise ValueError(f"game must return finite values, got {float(wrong[~np.isfinite(wrong)][0])} in {where}")
+            raise ValueError(f"game must return values of shape {expected} for {rows} coalitions, got {shape}")
+        values = xp.reshape(values, (rows, -1))
+        if not bool(xp.all(xp.isfinite(values))):
+            table = to_numpy(values)
+            row = int(np.argmin(np.isfinite(table).all(axis=1)))
+            wrong = float(table[row][~np.isfinite(table[row])][0])
+            raise ValueError(f"game must return finite values, got {wrong} in evaluation {self.count + row}")
         self.count += rows
-        return values.reshape(rows, -1)
+        return values
+
+    def _read(self, answer: Any) -> tuple[Array, Namespace]:
+        """Answers of the library of `space` stay where they are, all others are copied to NumPy; float64."""
+        xp = self.space
+        if array_api_compat.is_array_api_obj(answer) and array_api_compat.array_namespace(answer) is xp:
+            if is_torch_array(answer):
+                answer = answer.detach()
+            if xp.isdtype(answer.dtype, ("bool", "real floating", "integral")):
+                return xp.astype(answer, xp.float64), xp
+        return to_numpy(answer), get_namespace(None)
 
     @property
     def _ndim(self) -> int:
@@ -122,7 +146,7 @@ def play(game: Game, coalitions: Array) -> Any:
     return game(coalitions)
 
 
-def _to_numpy(answer: Any) -> Floats:
+def to_numpy(answer: Any) -> Floats:
     """Copy the answer of a game to NumPy.
 
     Raises:

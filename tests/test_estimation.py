@@ -356,3 +356,29 @@ def test_workers_name_the_batch_too():
     with ThreadPoolExecutor(2) as executor, pytest.raises(ZeroDivisionError) as caught:
         estimate_shapley(lambda z: z.sum(axis=1) if len(z) == 2 else 1 // 0, 9, budget=50, executor=executor)
     assert "evaluations from 2" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize("estimator", ["permutation", "antithetic", "auto", "kernel"])
+@pytest.mark.parametrize("library", ["torch", "array_api_strict"])
+def test_coalitions_made_in_another_library_give_the_same_estimate(estimator, library):
+    """The path a GPU takes: coalitions are made, and the answers to whole orders added up, where the game computes."""
+    xp = pytest.importorskip(library)
+    weights = np.random.default_rng(0).normal(size=(12, 2))
+
+    def play(coalitions):
+        assert type(coalitions).__module__.startswith(library)
+        members = xp.astype(coalitions, xp.float64) if library == "array_api_strict" else coalitions.double()
+        scores = members @ xp.asarray(weights)
+        return scores**2 + xp.sum(scores, axis=1)[:, None]
+
+    def play_numpy(coalitions):
+        scores = coalitions @ weights
+        return scores**2 + scores.sum(axis=1)[:, None]
+
+    arguments = {"budget": 331, "estimator": estimator, "seed": 5, "batch_size": 50}
+    there = estimate_shapley(play, 12, xp=xp, **arguments)
+    here = estimate_shapley(play_numpy, 12, **arguments)
+    tolerance = 1e-5 if library == "torch" else 1e-12  # the result has torch's default dtype, float32
+    np.testing.assert_allclose(np.asarray(there.values), here.values, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(np.asarray(there.standard_errors), here.standard_errors, rtol=tolerance, atol=tolerance)
+    assert there.n_evaluations == here.n_evaluations

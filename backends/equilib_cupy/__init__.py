@@ -2,8 +2,7 @@
 
     equilib.shapley_values(cupy array) → entry point `cupy` of the group `equilib.kernels` → KERNELS → exact.cu
 
-Any build of cupy will do (`cupy-cuda12x`, `cupy-cuda13x`, conda's `cupy`): it is imported when first used. From
-Python there is also :mod:`equilib_cupy.sampling`: coalitions drawn on the device, for sampled Shapley values.
+Any build of cupy will do (`cupy-cuda12x`, `cupy-cuda13x`, conda's `cupy`): it is imported when first used.
 """
 
 from __future__ import annotations

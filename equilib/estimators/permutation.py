@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from equilib._evaluation import Coalitions
-from equilib._namespace import Floats
+from equilib._evaluation import to_numpy
+from equilib._namespace import Array, Floats
 from equilib.estimators._problem import Problem, Solution, student
 
 ROUND_ENTRIES = 2**22
@@ -44,7 +44,7 @@ def adaptive(problem: Problem) -> Solution:
 
 
 def _estimate(problem: Problem, directions: list[int]) -> Solution:
-    n, rng, length = problem.n, problem.rng, problem.n - 1
+    n, rng, length, xp = problem.n, problem.rng, problem.n - 1, problem.evaluate.space
     if n == 1:
         return Solution(problem.fair[:, None], np.zeros((len(problem.fair), 1)), "permutation")
     k = len(problem.fair)
@@ -57,15 +57,16 @@ def _estimate(problem: Problem, directions: list[int]) -> Solution:
         size = _round_size(problem, way, left)
         if undecided:
             size = min(size, PILOT_PAIRS)
-        gains = _walk(problem, rng.random((size, n)), way)  # (way, size, n, k)
+        gains = _walk(problem, rng.random((size, n)), way)  # (way, size, n, k), on the device
         left -= size * way * length
-        sums = gains.sum(axis=0) - way * problem.fair
-        total += sums.sum(axis=0)
-        spread += (sums**2).sum(axis=0)
+        sums = xp.sum(gains, axis=0) - way * xp.asarray(problem.fair, device=problem.evaluate.device)
+        total += to_numpy(xp.sum(sums, axis=0))
+        spread += to_numpy(xp.sum(sums**2, axis=0))
         orders += way * size
         units += size
         if undecided:
             undecided = False
+            gains = to_numpy(gains)
             centred = gains - gains.mean(axis=1, keepdims=True)
             if (centred[0] * centred[1]).sum() >= 0:
                 way = directions[1]
@@ -92,24 +93,31 @@ def _round_size(problem: Problem, way: int, left: int) -> int:
     return min(size, left // cost)
 
 
-def _walk(problem: Problem, keys: Floats, way: int) -> Floats:
-    """Evaluate whole orders, given by sorting keys `(size, n)`: contributions `(way, size, n, k)`."""
+def _walk(problem: Problem, keys: Floats, way: int) -> Array:
+    """Evaluate whole orders, given by sorting keys `(size, n)`: contributions `(way, size, n, k)`, on the device.
+
+    Only the ranks of the players go to the device: the coalitions, n − 1 times as many, are made there.
+    """
     size, n = keys.shape
-    ranks = np.argsort(np.argsort(keys, axis=1), axis=1).astype(np.int32)
+    xp, device = problem.evaluate.space, problem.evaluate.device
+    ranks = np.argsort(np.argsort(keys, axis=1), axis=1)
     if way == 2:
         ranks = np.stack([ranks, n - 1 - ranks])
-    ranks = ranks.reshape(way * size, n)
+    ranks = xp.asarray(ranks.reshape(way * size, n), device=device)
 
-    def prefixes(start: int, stop: int) -> Coalitions:
-        rows = np.arange(start, stop)
-        members: Coalitions = ranks[rows // (n - 1)] <= (rows % (n - 1)).astype(np.int32)[:, None]
-        return members
+    def prefixes(start: int, stop: int) -> Array:
+        rows = xp.arange(start, stop, device=device)
+        return xp.take(ranks, rows // (n - 1), axis=0) <= (rows % (n - 1))[:, None]
 
-    values = problem.evaluate(prefixes, len(ranks) * (n - 1)).reshape(len(ranks), n - 1, -1)
-    ends = (np.broadcast_to(end, (len(ranks), 1, len(end))) for end in (problem.empty, problem.full))
-    steps = np.diff(np.concatenate([next(ends), values, next(ends)], axis=1), axis=1)  # in order of arrival
-    gains = np.take_along_axis(steps, ranks[:, :, None], axis=1)
-    return gains.reshape(way, size, n, -1)
+    values = xp.reshape(problem.evaluate.on_device(prefixes, way * size * (n - 1)), (way * size, n - 1, -1))
+    k = values.shape[2]
+    first, last = (
+        xp.broadcast_to(xp.asarray(end, device=device), (way * size, 1, k)) for end in (problem.empty, problem.full)
+    )
+    chain = xp.concat([first, values, last], axis=1)
+    steps = chain[:, 1:, :] - chain[:, :-1, :]  # in order of arrival
+    places = xp.broadcast_to(ranks[:, :, None], steps.shape)
+    return xp.reshape(xp.take_along_axis(steps, places, axis=1), (way, size, n, k))
 
 
 def _walk_partly(problem: Problem, keys: Floats, part: int, known: Floats) -> Floats:
