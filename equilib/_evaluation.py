@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -42,7 +43,9 @@ class Evaluator:
         self._game, self._xp, self._executor = game, xp, executor
         self.device = device
         # Where coalitions are made and answers added up, so that neither leaves a device; jax has no float64 of itself.
-        self.space = get_namespace(None) if array_api_compat.is_jax_namespace(xp) else xp
+        self.space, self.space_device = xp, device
+        if array_api_compat.is_jax_namespace(xp):
+            self.space, self.space_device = get_namespace(None), None
         self._batch_size = batch_size or max(1, DEFAULT_BATCH_ENTRIES // n)
 
     def __call__(self, source: Source | Coalitions, rows: int | None = None) -> Floats:
@@ -50,25 +53,26 @@ class Evaluator:
         if not callable(source):
             table = source
             rows = len(table)
-            return self(lambda start, stop: table[start:stop], rows)
+            return self(lambda start, stop: table[start:stop].copy(), rows)  # the game may write into what it gets
         answers = [to_numpy(answer) for answer in self._answers(source, rows or 0)]
         return np.concatenate(answers) if answers else np.zeros((0, self.n_outputs or 1))
 
     def on_device(self, source: Source, rows: int) -> Array:
         """Evaluate a source of `rows` coalitions made in `space`: `(rows, k)` float64 in `space`, on the device."""
-        kept = (self.space.asarray(answer, device=self.device) for answer in self._answers(source, rows))
+        kept = (self.space.asarray(answer, device=self.space_device) for answer in self._answers(source, rows))
         return self.space.concat(list(kept), axis=0)
 
     def _answers(self, source: Source, rows: int) -> Iterator[Array]:
         answers = self._here(source, rows) if self._executor is None else self._elsewhere(source, rows)
-        for answer in answers:
-            yield self._check(*answer)
+        with contextlib.closing(answers):  # a bad answer cancels what is still to come, at once
+            for answer in answers:
+                yield self._check(*answer)
 
-    def _here(self, source: Source, rows: int) -> Iterator[tuple[Any, int, int]]:
+    def _here(self, source: Source, rows: int) -> Generator[tuple[Any, int, int]]:
         for start, stop in self._slices(rows):
             yield self._guard(partial(play, self._game, self._make(source, start, stop)), start, stop)
 
-    def _elsewhere(self, source: Source, rows: int) -> Iterator[tuple[Any, int, int]]:
+    def _elsewhere(self, source: Source, rows: int) -> Generator[tuple[Any, int, int]]:
         submit = cast("Executor", self._executor).submit
         pending: deque[tuple[Any, int, int]] = deque()
         try:
@@ -103,6 +107,8 @@ class Evaluator:
         except Exception as error:
             first = self.count
             error.add_note(f"raised by the game on a batch of {stop - start} coalitions (evaluations from {first})")
+            if isinstance(error, StopIteration):  # would end the generator that asks, not the estimate
+                raise RuntimeError("the game raised StopIteration") from error
             raise
 
     def _check(self, answer: Any, start: int, stop: int) -> Array:
@@ -154,7 +160,8 @@ def to_numpy(answer: Any) -> Floats:
     """
     if is_torch_array(answer):
         answer = answer.detach().cpu()
-    elif hasattr(answer, "get") and not isinstance(answer, (dict, np.ndarray)):
+        answer = answer.double() if answer.is_floating_point() else answer  # NumPy has no bfloat16
+    elif array_api_compat.is_cupy_array(answer):
         answer = answer.get()  # cupy refuses to be copied silently
     try:
         values = np.asarray(answer)

@@ -27,11 +27,12 @@ class ShapleyEstimate(NamedTuple):
     Attributes:
         values: the estimates, in the unit of the game.
         standard_errors: their standard errors, widened for small samples by the quantiles of Student's t, so that
-            values ± 1.96 standard errors hold about 95 % of the time; 0 where nothing was left to chance, infinity
-            where the budget was too small to tell.
+            values ± 1.96 standard errors hold about 95 % of the time; 0 where nothing was left to chance or nothing
+            that was sampled varied, infinity where the budget was too small to tell.
         n_evaluations: coalitions evaluated, the empty one and that of all players included.
         estimator: the name of the estimator that was used.
-        converged: whether every standard error is at most `tolerance`; without a tolerance, whether all are 0.
+        converged: whether every standard error is at most `tolerance`; without a tolerance, whether all coalitions
+            were evaluated.
     """
 
     values: Array
@@ -63,7 +64,8 @@ def estimate_shapley(
     * `antithetic`: the same, each order with its reverse.
     * `kernel`: least squares with the Shapley kernel (KernelSHAP), coalitions drawn by leverage, without replacement,
       each with its complement; `kernel-unpaired` draws them on their own. Adds up to v(N) − v(∅).
-    * `stratified`: means by size of coalition, with and without each player (Stratified SVARM).
+    * `stratified`: means by size of coalition, with and without each player (Stratified SVARM); biased while the budget
+      is small.
     * `adjusted`: a regression, cross-fitted, corrected by sampling its residuals by size; nearly unbiased whatever the
       game. `adjusted-paired` and `adjusted-unpaired` draw coalitions with or without their complements; `adjusted`
       decides by a pilot of 40 % of the budget, and from the same pilot how many of each size to draw.
@@ -129,11 +131,16 @@ def estimate_shapley(
     evaluate = Evaluator(game, n, xp=xp, device=device, batch_size=batch_size, executor=executor)
     empty, full = evaluate(np.asarray([[False] * n, [True] * n]))
     problem = Problem(evaluate, n, budget - 2, empty, full, rng, tolerance)
-    values, errors, name = ESTIMATORS[estimator](problem)
-    converged = bool((errors <= (tolerance or 0.0)).all())
+    with np.errstate(over="ignore", invalid="ignore"):  # checked below
+        values, errors, name = ESTIMATORS[estimator](problem)
+    if np.isnan(values).any() or np.isnan(errors).any():
+        raise ValueError("game must return values whose squares float64 can hold, got larger ones")
+    everything = n < 63 and evaluate.count >= 2**n
+    converged = everything if tolerance is None else bool((errors <= tolerance).all())
     if not evaluate.n_outputs:
         values, errors = values[0], errors[0]
-    dtype = xp.__array_namespace_info__().default_dtypes()["real floating"]
+    # float64, as it was computed, wherever the library has it.
+    dtype = xp.__array_namespace_info__().default_dtypes()["real floating"] if evaluate.space is not xp else xp.float64
     values, errors = (xp.asarray(np.ascontiguousarray(x), dtype=dtype, device=device) for x in (values, errors))
     return ShapleyEstimate(values, errors, evaluate.count, name, converged)
 

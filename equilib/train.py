@@ -29,6 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             names = dict(load_backend(known.backend).names(known.list))
         else:
             return load_backend(known.backend).train(rest)
+    except KeyboardInterrupt:  # while the backend was being loaded; it handles its own
+        print("equilib.train: interrupted", file=sys.stderr)
+        return 130
     except (BackendError, argparse.ArgumentError) as error:
         print(f"equilib.train: error: {error}", file=sys.stderr)
         return 2

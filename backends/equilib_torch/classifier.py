@@ -76,8 +76,8 @@ class MultimodalClassifier:
     def score(self, inputs: Inputs, labels: npt.ArrayLike, *, batch_size: int = 256) -> float:
         """Accuracy, in [0, 1], against the true classes (N,)."""
         predicted, truth = self.predict(inputs, batch_size=batch_size), np.asarray(labels)
-        if truth.shape != predicted.shape:
-            raise InputError(f"labels must have shape {predicted.shape}, got {truth.shape}")
+        if truth.shape != predicted.shape or not np.isin(truth, self.classes_).all():
+            raise InputError(f"labels must be {len(predicted)} of {self.classes_.tolist()}, got {truth.tolist()[:20]}")
         return float(np.mean(predicted == truth))
 
     def save_pretrained(self, directory: str | Path) -> None:
@@ -108,7 +108,10 @@ class MultimodalClassifier:
         except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{str(directory)!r}: the saved model is damaged ({reason})") from error
-        return cls(network.to(device))
+        try:
+            return cls(network.to(device))
+        except (RuntimeError, AssertionError) as error:  # torch raises either for a device it does not have
+            raise InputError(f"device must be available, got {device!r}") from error
 
     def _batch(self, inputs: Inputs) -> Batch:
         keys = {f"{name}{suffix}" for name in self.modalities_ for suffix in ("", "_length", "_present")}

@@ -47,8 +47,9 @@ def train_command(argv: Sequence[str]) -> int:
     except OSError as error:
         return _fail(f"cannot write the run: {error}")
     except KeyboardInterrupt:
-        kept = f"; what was finished is in {directory.path}" if directory is not None else ""
-        print(f"equilib.train: interrupted{kept}", file=sys.stderr)
+        finished = directory is not None and (directory.path / "metrics.jsonl").stat().st_size > 0
+        where = f"; the finished epochs are in {directory.path}" if directory and finished else ""
+        print(f"equilib.train: interrupted{where}", file=sys.stderr)
         return 130
     return 0
 
@@ -76,7 +77,11 @@ def _parse(argv: Sequence[str]) -> TrainOptions:
         exit_on_error=False,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", action="config", help="YAML file with values of these options")
+    parser.add_argument(
+        "--config",
+        action="config",
+        help="YAML file with values of these options; what follows it on the command line wins",
+    )
     types, texts = get_type_hints(TrainOptions), help_texts()
     defaults = TrainOptions()
     for field in fields(TrainOptions):
@@ -100,7 +105,11 @@ def _load_yaml(text: str) -> Any:
     """Read YAML without aliases: a few lines of them stand for billions of values."""
     if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
         raise yaml.YAMLError("aliases are not read")
-    return _load_any_yaml(text)
+    loaded = _load_any_yaml(text)
+    encoder = loaded.get("encoder", []) if isinstance(loaded, dict) else []
+    if not isinstance(encoder, list) or not all(isinstance(item, str) for item in encoder):
+        raise yaml.YAMLError(f"encoder must be a list of MODALITY=NAME, got {encoder!r}")
+    return loaded
 
 
 def _fail(message: str) -> int:

@@ -49,6 +49,13 @@ class Standardise(nn.Module):
         self.mean.copy_(torch.from_numpy(mean))
         # What never varies stays 0; the mean of a constant is rounded, so its sd may come out as something above 0.
         varies = sd > 1e-12 * np.maximum(np.abs(mean), 1.0)
+        lost = varies & (sd < 1e-5 * np.abs(mean))  # the network computes in float32, of 7 digits
+        if lost.any():
+            j = int(lost.argmax())
+            raise InputError(
+                f"{modality.name}: must vary by more than 1/100,000 of its mean, got mean {mean[j]:.6g} and "
+                f"sd {sd[j]:.3g} of feature {j}; subtract the mean first"
+            )
         self.sd.copy_(torch.from_numpy(np.where(varies, sd, 1.0)))
 
 
@@ -169,6 +176,8 @@ def build_encoder(name: str, kind: str, shape: Sequence[int], *, width: int, dro
         raise InputError(f"encoder must be one of {', '.join(ENCODERS)}, got {name!r}")
     if len(shape) not in _DIMENSIONS[name]:
         raise InputError(f"encoder {name} reads samples of {_DIMENSIONS[name]} dimensions, got shape {tuple(shape)}")
+    if name == "image-cnn" and shape[0] * shape[1] < 2:  # nothing to normalise over
+        raise InputError(f"encoder image-cnn reads images of 2 pixels or more, got shape {tuple(shape)}; use mlp")
     flat = name == "image-cnn" or (name == "mlp" and kind == "image")  # two dimensions: pixels of one channel
     n_features = 1 if flat and len(shape) == 2 else shape[-1]
     return ENCODERS[name](shape, n_features, width, dropout)

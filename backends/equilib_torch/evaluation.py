@@ -27,7 +27,7 @@ def accuracy(log_probabilities: Tensor, labels: Tensor) -> Tensor:
 def log_likelihood(log_probabilities: Tensor, labels: Tensor) -> Tensor:
     """Log-probability of the label, ≤ 0."""
     index = labels.expand(log_probabilities.shape[:-1])[..., None]
-    return log_probabilities.double().gather(-1, index)[..., 0]
+    return log_probabilities.gather(-1, index)[..., 0].double()
 
 
 def probability(log_probabilities: Tensor, labels: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
 from typing import Any, cast, get_args
 
 from equilib.schedule import POLICIES
@@ -14,6 +15,13 @@ from .evaluation import VALUES
 from .methods import METHODS
 from .network import FusionName, Mapping
 
+_TYPES: dict[str, tuple[type, ...]] = {
+    "int": (Integral,),
+    "float": (Real,),
+    "bool": (bool,),
+    "str": (str,),
+    "list[str]": (list, tuple),
+}
 PRECISIONS = ("no", "bf16", "fp16")
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -43,10 +51,12 @@ class TrainOptions:
     encoder: list[str] = _option([], "MODALITY=NAME …: another encoder than the usual one (see --list encoders)")
     policy: str = _option("weak-to-strong", f"order of the modalities: {', '.join(POLICIES)}")
     value: str = _option("accuracy", f"what a coalition is worth on validation: {', '.join(VALUES)}")
-    updates: int | None = _option(None, "updates per batch of all modalities together; default: one of each")
-    smoothing: float = _option(0.0, "weight of earlier epochs in the measured contributions, in [0, 1)")
-    mapping: str = _option("feature", "mapping before the memory: none, feature, sample or both")
-    inherit: bool = _option(True, "whether the memory is inherited from epoch to epoch")
+    updates: int | None = _option(
+        None, "equilib only: updates per batch of all modalities together; default: one of each"
+    )
+    smoothing: float = _option(0.0, "weight of earlier epochs in the contributions that the order follows, in [0, 1)")
+    mapping: str = _option("feature", "memory fusion only: mapping before the memory: none, feature, sample or both")
+    inherit: bool = _option(True, "memory fusion only: whether the memory is inherited from epoch to epoch")
     width: int = _option(64, "features per modality, a multiple of 16")
     dropout: float = _option(0.3, "dropout in the encoders, in [0, 1)")
     epochs: int = _option(20, "passes over the training data")
@@ -64,9 +74,10 @@ class TrainOptions:
             value = getattr(self, option.name)
             if value is None and option.default is not None:
                 raise InputError(f"{_flag(option.name)} must have a value, got null")
-            numbers: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float)}
-            allowed = numbers.get(str(option.type).partition(" ")[0])
-            if allowed and value is not None and (not isinstance(value, allowed) or isinstance(value, bool)):
+            allowed = _TYPES[str(option.type).partition(" ")[0]]
+            if value is not None and (
+                not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed)
+            ):
                 raise InputError(f"{_flag(option.name)} must be of type {option.type}, got {value!r}")
         _one_of("backend", self.backend, ("torch",))
         _one_of("method", self.method, METHODS)

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from .classifier import MultimodalClassifier
+from .data import BUILTIN
 from .errors import InputError
 from .files import write_atomically
 from .network import MultimodalNetwork
@@ -30,7 +31,12 @@ class RunDirectory:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if any(self.path.iterdir()):
-                raise InputError(f"output must be a new or empty directory, {str(path)!r} is not empty")
+                raise FileExistsError
+            (self.path / "metrics.jsonl").touch(exist_ok=False)  # of two runs that start at once, one gets it
+        except FileExistsError as error:
+            if self.path.is_dir():
+                raise InputError(f"output must be a new or empty directory, {str(path)!r} is not empty") from error
+            raise InputError(f"output must be a new or empty directory, got the file {str(path)!r}") from error
         except (OSError, ValueError) as error:  # a null byte is a ValueError
             if isinstance(error, InputError):
                 raise
@@ -39,6 +45,8 @@ class RunDirectory:
     def write_config(self, options: TrainOptions) -> None:
         """config.yaml: the resolved options, for --config. Where the run was written to is not one of them."""
         settings = {name: value for name, value in asdict(options).items() if name != "output"}
+        if options.dataset not in BUILTIN:
+            settings["dataset"] = str(Path(options.dataset).resolve())  # the file serves from anywhere
         write_atomically(self.path / "config.yaml", yaml.safe_dump(settings, sort_keys=False).encode())
 
     def add_epoch(self, record: dict[str, Any], best: MultimodalNetwork | None) -> None:

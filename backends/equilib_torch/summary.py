@@ -76,9 +76,10 @@ def readable(summary: dict[str, Any]) -> str:
         bar = "#" * round(20 * share)
         lines.append(f"  {name:<{max(width, 8)}}  {summary['unimodal_accuracy'][name]:.3f}  {share:.3f} {bar}")
     missing = ", ".join(f"{float(p):.0%} {a:.3f}" for p, a in summary["missing_modality"].items())
-    limit = 2 * (1 - 1 / len(names))
+    if len(names) > 1:
+        limit = 2 * (1 - 1 / len(names))
+        lines.append(f"  EDM {summary['edm']:.3f} (0: in equilibrium, {limit:.2f}: one modality does everything)")
     lines += [
-        f"  EDM {summary['edm']:.3f} (0: in equilibrium, {limit:.2f}: one modality does everything)",
         f"  accuracy with modalities missing: {missing}",
         f"  {summary['seconds']['total']:.1f} s, {summary['samples_per_second']:,.0f} training samples per second",
     ]

@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from equilib import Schedule, contribution_shares, edm, scheduler, shapley_schedule, shapley_values
+from equilib.schedule import MAX_UPDATES
 
 from .batches import Batch, EpochSampler, loader
 from .data import Dataset
@@ -39,7 +40,7 @@ class Run(NamedTuple):
         network: as it was after the best epoch.
         dataset: what it was trained on.
         options: what was asked for.
-        history: one record per epoch, measured on validation.
+        history: one record per epoch: the mean loss of its updates, all else measured on validation.
         best_epoch: from 1.
         test: the one evaluation on the test split, by the best network.
         seconds: where the time went: updates (train), coalitions and schedule (schedule), other evaluation (evaluate).
@@ -88,9 +89,13 @@ class Training:
     def __init__(self, options: TrainOptions, dataset: Dataset) -> None:
         n, n_train = len(dataset.modalities), len(dataset.splits["train"])
         if options.batch_size > n_train:
-            raise InputError(f"batch-size must be at most the {n_train} training samples, got {options.batch_size}")
-        if options.updates is not None and options.updates < n:
-            raise InputError(f"updates must be at least {n}, one per modality, got {options.updates}")
+            raise InputError(
+                f"batch-size must be at most the {n_train} training samples, got {options.batch_size}; use --batch-size"
+            )
+        if options.updates is not None and not n <= options.updates <= MAX_UPDATES:
+            raise InputError(f"updates must be {n}, one per modality, to {MAX_UPDATES}, got {options.updates}")
+        if options.updates is not None and not METHODS[options.method].scheduled:
+            raise InputError(f"updates must be left out for method {options.method!r}: it updates all at once")
         self._options, self._dataset = options, dataset
         self._accelerator = accelerator = make_accelerator(options.device, options.precision)
         self._device: torch.device = accelerator.device
@@ -265,7 +270,7 @@ def _record(
     """One epoch on validation, as a line of metrics.jsonl; without times, so that equal runs give equal files."""
     return {
         "epoch": epoch,
-        "loss": loss,
+        "train_loss": loss,
         "order": [names[k] for k in plan.order],
         "updates": by_modality(names, plan.updates),
         "sufficiency": by_modality(names, plan.sufficiency),

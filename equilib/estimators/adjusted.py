@@ -6,7 +6,8 @@ For a model g with known values this holds of ṽ − g too, whose expectations 
 coalitions of size s drawn, m_s of them without replacement:
     φ̂ = f + φ(g) + Σ_S c(S) (ṽ − g)(S) / m_{|S|}.
 The model that predicts a coalition is fitted to others (cross-fitting), so the sum is unbiased whatever the model, but
-for the pilot's say in how many of each size are drawn. In pairs S, N∖S only the odd part (v(S) − v(N∖S))/2 matters,
+for two things that vanish as the budget grows: the pilot's say in how many of each size are drawn, and that sizes drawn
+nearly completely are predicted by the model of all. In pairs S, N∖S only the odd part (v(S) − v(N∖S))/2 matters,
 at twice the variance per evaluation: worth it where the even part's residual is the larger.
 
 Sources: Witter, Musco et al., "Regression-adjusted Monte Carlo estimators for Shapley values" (2025); Musco & Witter,
@@ -26,6 +27,8 @@ PILOT = 0.4
 """Part of the budget (of the first stage, with a tolerance) that is drawn before anything is known of the game."""
 MIN_PILOT = 16
 """Evaluations of a pilot worth asking; with less, all is drawn in pairs and no more for one size than another."""
+MIN_UNITS = 6
+"""Coalitions, or pairs of them, below which the spread of the residuals says nothing."""
 N_FOLDS = 10
 """Parts of the sample for cross-fitting."""
 RIDGE = 5.0
@@ -150,7 +153,10 @@ def _solve(sample: Sample, n: int, pairs: bool, rng: np.random.Generator) -> tup
     residuals = part * fit.residuals + (1 - part) * fit.held_out
     weight = np.where(data.coalitions, (share / sizes)[:, None], (-share / (n - sizes))[:, None])
     variance = unit_variance(weight, residuals, sample, rows, 1 - drawn)
-    return fit.shapley + weight.T @ residuals, np.sqrt(variance) * student(n_units / 2)
+    errors = np.sqrt(variance) * student(n_units / 2)
+    if n_units < MIN_UNITS and (drawn[1:n] < 1).any():
+        errors = np.full_like(errors, np.inf)
+    return fit.shapley + weight.T @ residuals, errors
 
 
 def _best_fit(data: Data, n_units: int, *, odd: bool) -> Fit:

@@ -15,11 +15,13 @@ from equilib._namespace import Array, Floats
 from equilib.estimators._problem import Problem, Solution, student
 
 ROUND_ENTRIES = 2**22
-"""Evaluations times players in a round, about: what is generated and kept at a time."""
+"""Evaluations times players (or outputs, if more) in a round, about: what is generated and kept at a time."""
 CHECKS = 32
 """How often the tolerance is checked in a whole budget, about."""
 PRIOR = 4
 """Orders (or pairs) that the spread over all players counts for in the standard error of each."""
+MIN_UNITS, MIN_EQUAL_UNITS = 8, 32
+"""Orders, or pairs, before a tolerance is believed to be met: where they differed, and where all said the same."""
 PILOT_PAIRS = 8
 """Pairs of orders after which `auto` decides for or against reversing them."""
 
@@ -59,7 +61,7 @@ def _estimate(problem: Problem, directions: list[int]) -> Solution:
             size = min(size, PILOT_PAIRS)
         gains = _walk(problem, rng.random((size, n)), way)  # (way, size, n, k), on the device
         left -= size * way * length
-        sums = xp.sum(gains, axis=0) - way * xp.asarray(problem.fair, device=problem.evaluate.device)
+        sums = xp.sum(gains, axis=0) - way * xp.asarray(problem.fair, device=problem.evaluate.space_device)
         total += to_numpy(xp.sum(sums, axis=0))
         spread += to_numpy(xp.sum(sums**2, axis=0))
         orders += way * size
@@ -72,22 +74,22 @@ def _estimate(problem: Problem, directions: list[int]) -> Solution:
                 way = directions[1]
                 # From here on every order is a unit; the variance of all is what the single ones show.
                 spread, units = ((gains - problem.fair) ** 2).sum(axis=(0, 1)), 2 * size
-        if problem.reaches(_errors(total, spread, units, orders)):
+        errors = _errors(total, spread, units, orders)
+        # Where nothing has varied yet, a rare contribution may just not have been met.
+        if units >= (MIN_UNITS if errors.any() else MIN_EQUAL_UNITS) and problem.reaches(errors):
             left = 0
-    keys, known = rng.random((1, n)), total / max(orders, 1.0)
-    for chain in range(way):
-        part = min(left, length)
-        if part > 0:
-            total += _walk_partly(problem, keys if chain == 0 else -keys, part, known)
-            orders += part / length
-            left -= part
-    errors = _errors(total, spread, units, orders)
-    return Solution((problem.fair + total / orders).T, errors.T, ("permutation", "antithetic")[way - 1])
+    errors = _errors(total, spread, units, orders)  # of the whole orders; the rest of the budget only adds to them
+    if left > 0:
+        gains, part = _walk_partly(problem, rng.random(n), left, way, total / max(orders, 1.0))
+        total += gains
+        orders += part
+    total /= max(orders, 1e-300)
+    return Solution((problem.fair + total).T, errors.T, ("permutation", "antithetic")[way - 1])
 
 
 def _round_size(problem: Problem, way: int, left: int) -> int:
     cost = way * (problem.n - 1)
-    size = max(1, ROUND_ENTRIES // (cost * problem.n))
+    size = max(1, ROUND_ENTRIES // (cost * max(problem.n, len(problem.fair))))
     if problem.tolerance is not None:
         size = min(size, max(1, problem.budget // cost // CHECKS))
     return min(size, left // cost)
@@ -99,7 +101,7 @@ def _walk(problem: Problem, keys: Floats, way: int) -> Array:
     Only the ranks of the players go to the device: the coalitions, n − 1 times as many, are made there.
     """
     size, n = keys.shape
-    xp, device = problem.evaluate.space, problem.evaluate.device
+    xp, device = problem.evaluate.space, problem.evaluate.space_device
     ranks = np.argsort(np.argsort(keys, axis=1), axis=1)
     if way == 2:
         ranks = np.stack([ranks, n - 1 - ranks])
@@ -120,24 +122,28 @@ def _walk(problem: Problem, keys: Floats, way: int) -> Array:
     return xp.reshape(xp.take_along_axis(steps, places, axis=1), (way, size, n, k))
 
 
-def _walk_partly(problem: Problem, keys: Floats, part: int, known: Floats) -> Floats:
-    """Evaluate `part` coalitions of an order: `(n, k)`, part / (n − 1) of what it says, in expectation.
+def _walk_partly(problem: Problem, keys: Floats, left: int, way: int, known: Floats) -> tuple[Floats, float]:
+    """Evaluate `left` coalitions of one more order: what it says `(n, k)`, in expectation, and how many orders that is.
 
     An order gives player i, beyond values g that others found, Σ_p (v(S_p) − v(∅) − g(S_p))([i arrives p-th] − [i
-    arrives next]), a sum over its coalitions S_p. Those of a run that starts anywhere and wraps around are taken.
+    arrives next]), a sum over its coalitions S_p. Those of a run that starts anywhere and wraps around are taken;
+    antithetic ones with their complements, which are the coalitions of the reverse order, for alone they cancel
+    nothing. One that is left over then is evaluated, too, and counts for nothing.
     """
     n = problem.n
-    rank = np.argsort(np.argsort(keys[0]))
-    start = int(problem.rng.integers(n - 1))
-    sizes = np.sort((start + np.arange(part)) % (n - 1)) + 1
-    values = problem.evaluate(lambda begin, end: rank < sizes[begin:end, None], part)
-    others = np.empty((n, values.shape[1]))
-    others[rank] = problem.fair + known
-    values = values - problem.empty - np.cumsum(others, axis=0)[sizes - 1]
+    rank = np.argsort(np.argsort(keys))
+    sizes = (int(problem.rng.integers(n - 1)) + np.arange(-(-left // way))) % (n - 1) + 1
+    members = rank < sizes[:, None]
+    coalitions = members if way == 1 else np.stack([members, ~members], axis=1).reshape(-1, n)[:left]
+    others = problem.fair + known
+    values = problem.evaluate(coalitions) - problem.empty - coalitions @ others
+    if way == 2:
+        sizes, values = sizes[: left // 2], values[0 : left // 2 * 2 : 2] - values[1 : left // 2 * 2 : 2]
     arrivals = np.zeros((n, values.shape[1]))
     arrivals[sizes - 1] += values
     arrivals[sizes] -= values
-    return known * (part / (n - 1)) + arrivals[rank]
+    part = way * len(sizes) / (n - 1)
+    return known * part + arrivals[rank], part
 
 
 def _errors(total: Floats, spread: Floats, units: int, orders: float) -> Floats:

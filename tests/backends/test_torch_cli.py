@@ -217,7 +217,7 @@ USAGE = [
     ("--lr inf", "lr.*inf"),
     ("--lr -0.1", "lr must be positive and finite, got -0.1"),
     ("--lr 1e30", "training diverged in epoch 1"),
-    ("--updates 1", "updates must be at least 2, one per modality, got 1"),
+    ("--updates 1", "updates must be 2, one per modality, to 1048576, got 1"),
     ("--smoothing 1", "smoothing must be in"),
     ("--dropout 1", "dropout must be in"),
     ("--width 20", "width must be a positive multiple of 16, got 20"),
@@ -240,7 +240,7 @@ def test_wrong_usage(command, argv, message):
 WRONG_DATA = [
     ({"label": None}, "label: this key is required"),
     ({"label": np.zeros(N, int)}, "two or more classes"),
-    ({"label": np.array([None] * N)}, "object array"),
+    ({"label": np.array([None] * N)}, "must be integers or strings, got Python objects"),
     ({"a": np.array([np.zeros(i % 3) for i in range(N)], object)}, "object array"),
     ({"a": np.full((N, 4), np.nan)}, "a: values must be finite"),
     ({"a": np.zeros(N)}, "a: needs .* dimensions"),
@@ -276,15 +276,28 @@ def test_a_file_that_is_no_archive(command, tmp_path):
 
 @pytest.mark.parametrize("output", [True, False])
 def test_an_interruption_during_training(command, tmp_path, monkeypatch, output):
-    def interrupted(network, batch, plan, step):
-        raise KeyboardInterrupt
+    joint, metrics = METHODS["joint"], tmp_path / "run" / "metrics.jsonl"
 
-    monkeypatch.setitem(METHODS, "joint", METHODS["joint"].__class__("joint", interrupted, "sum", ""))
-    argv = ["--output", tmp_path / "run"] if output else []
+    def interrupted(network, batch, plan, step):
+        joint.update(network, batch, plan, step)
+        if not output or metrics.stat().st_size:  # in the second epoch
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(METHODS, "joint", joint.__class__("joint", interrupted, "sum", ""))
+    argv = ["--output", tmp_path / "run", "--epochs", "9"] if output else []
     code, out, lines = command("--method", "joint", *argv)
     assert (code, out, len(lines)) == (130, "", 1)
     assert "interrupted" in lines[0]
     assert (str(tmp_path / "run") in lines[0]) == output
+
+
+def test_an_interruption_before_an_epoch_is_done_promises_nothing(command, tmp_path, monkeypatch):
+    def interrupted(network, batch, plan, step):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(METHODS, "joint", METHODS["joint"].__class__("joint", interrupted, "sum", ""))
+    code, out, lines = command("--method", "joint", "--output", tmp_path / "run")
+    assert (code, out, lines) == (130, "", ["equilib.train: interrupted"])
 
 
 def python(*argv, **options):

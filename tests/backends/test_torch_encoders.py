@@ -19,7 +19,7 @@ LEGAL = [
     ("temporal-cnn", "sequence", (1, 1)),
     ("temporal-cnn", "image", (9, 6)),
     ("image-cnn", "image", (9, 6)),
-    ("image-cnn", "image", (1, 1)),
+    ("image-cnn", "image", (1, 2)),
     ("image-cnn", "image", (40, 17, 3)),
     ("image-cnn", "sequence", (7, 3)),
 ]
@@ -110,7 +110,7 @@ def test_gradients_reach_every_parameter(name, kind, shape):
     for parameter_name, parameter in encoder.named_parameters():
         assert parameter.grad is not None, parameter_name
         assert parameter.grad.isfinite().all(), parameter_name
-        if (name, shape) != ("image-cnn", (1, 1)):  # there group norm leaves the size of the first layer nothing to do
+        if (name, shape) != ("image-cnn", (1, 2)):  # there group norm leaves the size of the first layer nothing to do
             assert parameter.grad.any(), parameter_name
 
 
@@ -186,3 +186,15 @@ def test_small_features_are_standardised_too():
     values = np.array([[1e-6], [-1e-6], [3e-6]])
     standardise = fitted(Modality("x", "vector", values, None, np.ones(3, np.bool_)), range(3), 1)
     assert standardise.sd.item() == pytest.approx(values.std(), rel=1e-5)
+
+
+def test_a_feature_that_float32_cannot_tell_apart_is_refused():
+    values = 1.7e9 + np.random.default_rng(0).normal(size=(40, 2))
+    modality = Modality("stamp", "vector", values, None, np.ones(40, bool))
+    with pytest.raises(InputError, match=r"stamp: must vary by more than .* subtract the mean first"):
+        Standardise(2).fit(modality, np.arange(40))
+
+
+def test_an_image_of_one_pixel_is_refused():
+    with pytest.raises(InputError, match=r"2 pixels or more.*use mlp"):
+        build_encoder("image-cnn", "image", (1, 1, 3), width=16, dropout=0.0)

@@ -239,3 +239,14 @@ def test_names_of_modalities_are_only_text(make_dataset, make_options, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"run"}
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["modalities"] == list(dataset.names)
     assert MultimodalClassifier.from_pretrained(tmp_path / "run").modalities_ == dataset.names
+
+
+def test_of_two_runs_that_start_at_once_one_gets_the_directory(tmp_path):
+    RunDirectory(tmp_path / "run")
+    with pytest.raises(InputError, match="is not empty"):
+        RunDirectory(tmp_path / "run")
+
+
+def test_a_config_serves_from_another_directory(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert command("--config", run / "config.yaml", "--epochs", "1") == 0

@@ -57,7 +57,7 @@ def close(value):
 def test_every_method_trains_every_fusion(train, method, fusion, n):
     run = train(n, method=method, fusion=fusion, epochs=1)
     (record,) = run.history
-    assert math.isfinite(record["loss"])
+    assert math.isfinite(record["train_loss"])
     assert record["log_likelihood"] <= 0
     assert run.test.values.shape == (2**n,)
     assert all(tensor.isfinite().all() for tensor in run.network.state_dict().values())
@@ -288,9 +288,9 @@ def test_the_value_decides_the_contributions(train):
 def test_bf16_is_close_to_float32(train, method, fusion):
     options = {"method": method, "fusion": fusion, "mapping": "both", "dropout": 0.0, "epochs": 1}
     half, full = train(2, precision="bf16", **options), train(2, **options)
-    assert half.history[0]["loss"] == pytest.approx(full.history[0]["loss"], rel=0.02)
+    assert half.history[0]["train_loss"] == pytest.approx(full.history[0]["train_loss"], rel=0.02)
     assert half.history[0]["log_likelihood"] == pytest.approx(full.history[0]["log_likelihood"], rel=0.05)
-    assert half.history[0]["loss"] != full.history[0]["loss"]
+    assert half.history[0]["train_loss"] != full.history[0]["train_loss"]
     assert all(tensor.dtype != torch.bfloat16 for tensor in weights(half).values())
 
 
@@ -331,7 +331,7 @@ def test_test_data_that_overflow_are_no_result(make_dataset, make_options, value
 def test_options_that_do_not_fit_the_data(train):
     with pytest.raises(InputError, match="batch-size must be at most the 30 training samples, got 31"):
         train(2, batch_size=31)
-    with pytest.raises(InputError, match="updates must be at least 3, one per modality, got 2"):
+    with pytest.raises(InputError, match="updates must be 3, one per modality, to 1048576, got 2"):
         train(3, updates=2)
     with pytest.raises(InputError, match="toy has no modality 'z'"):
         train(2, encoder=["z=mlp"])

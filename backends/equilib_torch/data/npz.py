@@ -113,11 +113,11 @@ def _modality_keys(keys: list[str]) -> list[str]:
 
 def _read_arrays(path: Path) -> dict[str, Array]:
     """Read every array of an archive once its sizes are known to be honest and bearable."""
-    if path.is_dir():
-        raise InputError("must be an .npz file, got a directory")
-    if not path.is_file():  # a pipe or a device could block for ever
-        raise InputError("not a regular file" if path.exists() else "no such file")
     try:
+        if path.is_dir():
+            raise InputError("must be an .npz file, got a directory")
+        if not path.is_file():  # a pipe or a device could block for ever
+            raise InputError("not a regular file" if path.exists() else "no such file")
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             members = _members(archive)
             _modality_keys(list(members))
@@ -174,6 +174,8 @@ def _read_header(archive: zipfile.ZipFile, key: str, member: zipfile.ZipInfo) ->
 
 
 def _check_size(key: str, member: zipfile.ZipInfo, header: _Header) -> None:
+    if header.dtype.hasobject and key in _RESERVED:
+        raise InputError(f"{key}: must be integers or strings, got Python objects; save them with .astype(str)")
     if header.dtype.hasobject:
         raise InputError(
             f"{key[:80]!r}: must be one regular array, got an object array (rows of unequal shape, or Python objects); "

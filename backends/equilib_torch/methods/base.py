@@ -40,12 +40,16 @@ Update = Callable[[MultimodalNetwork, Batch, Plan, Step], None]
 
 @dataclass(frozen=True)
 class Method:
-    """A training method by name. `fusion` is its usual form; any other can be chosen."""
+    """A training method by name. `fusion` is its usual form; any other can be chosen.
+
+    `scheduled` methods update modality by modality, in the plan's order and as often as the plan says.
+    """
 
     name: str
     update: Update
     fusion: FusionName
     description: str
+    scheduled: bool = False
 
 
 def unimodal_loss(logits: Tensor, batch: Batch, k: int) -> Tensor:

@@ -31,4 +31,10 @@ def update(network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> 
             step(loss + plan.sufficiency[k] * unimodal_loss(unimodal[k], batch, k))
 
 
-METHOD = Method("equilib", update, fusion="memory", description="Shapley-guided alternating updates, weak to strong")
+METHOD = Method(
+    "equilib",
+    update,
+    fusion="memory",
+    description="Shapley-guided alternating updates, weak to strong",
+    scheduled=True,
+)
