@@ -88,7 +88,8 @@ def estimate_shapley(
         device: device of `xp` for them; its default if None.
         batch_size: coalitions in a call of the game, at most; 2**22 // n by default.
         tolerance: stop as soon as no standard error exceeds it. Errors are looked at after 10 n, 20 n, 40 n ...
-            evaluations (orders: 32 times in the budget), never depending on `batch_size`.
+            evaluations (orders: 32 times in the budget, from 8 orders or pairs on, from 32 if all were alike), never
+            depending on `batch_size`.
         executor: where to call the game, any `concurrent.futures.Executor`: at most 32 batches wait at a time; the game
             must be safe to call from several threads or, for processes, to pickle. Called here if None.
 

@@ -84,8 +84,8 @@ class MLP(nn.Module):
 class TemporalCNN(nn.Module):
     """Three strided convolutions over time, then the mean and the maximum over the frames within each length.
 
-    Shapes: (B, T, F) -> (B, width). Without normalisation: layer norm over the channels of a frame cost 4 points on
-    noisy audio, and batch norm would tie the samples of a batch together.
+    Shapes: (B, T, F) -> (B, width). Without normalisation: layer norm over the channels of a frame cost 4 points of
+    validation accuracy on noisy audio (one seed), and batch norm would tie the samples of a batch together.
     """
 
     def __init__(self, shape: Sequence[int], n_features: int, width: int, dropout: float) -> None:

@@ -95,7 +95,8 @@ class MLPFusion(Fusion):
 class MemoryFusion(Fusion):
     """Sum of the unimodal logits plus what the gated memory adds to them: l = Σ_m l_m + W h (ours).
 
-    The memory alone was 3 points worse than the unimodal sum where modalities are independent given the class.
+    In a quick trial, a memory head alone was 3 points worse than the unimodal sum where modalities are independent
+    given the class.
     """
 
     def __init__(self, memory: GatedMemory, n_classes: int, width: int) -> None:

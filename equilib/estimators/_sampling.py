@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import chain, combinations
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from equilib._evaluation import Coalitions
 from equilib._namespace import Floats, Ints
-from equilib.estimators._problem import Problem
+from equilib.estimators._problem import Problem, Solution, plan_stages
 
 UNLIMITED = 2**62
 
@@ -182,6 +183,26 @@ def draw(
         np.concatenate([sample.values, values]),
         np.concatenate(units),
     )
+
+
+def solve_in_stages(
+    problem: Problem, name: str, solve: Callable[[Sample, int], tuple[Floats, Floats]], *, pairs: bool
+) -> Solution:
+    """Draw all sizes equally often, stage by stage, until `solve` says that the tolerance is met.
+
+    `solve(sample, n)` gives values beyond the fair share and standard errors, `(n, k)` each.
+    """
+    n = problem.n
+    if n == 1:
+        return Solution(problem.fair[:, None], np.zeros((len(problem.fair), 1)), name)
+    sampler, sample = Sampler(n, problem.rng), None
+    for stage in plan_stages(problem):
+        number = stage - (len(sample.sizes) if sample else 0)
+        sample = draw(problem, sampler, sample, np.ones(n - 1), number, pairs=pairs)
+        values, errors = solve(sample, n)
+        if problem.reaches(errors):
+            break
+    return Solution((problem.fair + values).T, errors.T, name)
 
 
 def fraction_drawn(sizes: Ints, n: int) -> Floats:

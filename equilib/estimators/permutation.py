@@ -83,7 +83,8 @@ def _estimate(problem: Problem, directions: list[int]) -> Solution:
         gains, part = _walk_partly(problem, rng.random(n), left, way, total / max(orders, 1.0))
         total += gains
         orders += part
-    total /= max(orders, 1e-300)
+    if orders:
+        total /= orders
     return Solution((problem.fair + total).T, errors.T, ("permutation", "antithetic")[way - 1])
 
 

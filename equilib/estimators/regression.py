@@ -14,32 +14,18 @@ from __future__ import annotations
 import numpy as np
 
 from equilib._namespace import Floats
-from equilib.estimators._problem import Problem, Solution, plan_stages, student
-from equilib.estimators._sampling import Sample, Sampler, draw, fraction_drawn, unit_variance
+from equilib.estimators._problem import Problem, Solution, student
+from equilib.estimators._sampling import Sample, fraction_drawn, solve_in_stages, unit_variance
 
 
 def kernel(problem: Problem) -> Solution:
     """Regress on coalitions drawn with their complements."""
-    return _estimate(problem, "kernel", pairs=True)
+    return solve_in_stages(problem, "kernel", _solve, pairs=True)
 
 
 def kernel_unpaired(problem: Problem) -> Solution:
     """Regress on coalitions drawn on their own."""
-    return _estimate(problem, "kernel-unpaired", pairs=False)
-
-
-def _estimate(problem: Problem, name: str, *, pairs: bool) -> Solution:
-    n = problem.n
-    if n == 1:
-        return Solution(problem.fair[:, None], np.zeros((len(problem.fair), 1)), name)
-    sampler, sample = Sampler(n, problem.rng), None
-    for stage in plan_stages(problem):
-        number = stage - (len(sample.sizes) if sample else 0)
-        sample = draw(problem, sampler, sample, np.ones(n - 1), number, pairs=pairs)
-        values, errors = _solve(sample, n)
-        if problem.reaches(errors):
-            break
-    return Solution((problem.fair + values).T, errors.T, name)
+    return solve_in_stages(problem, "kernel-unpaired", _solve, pairs=False)
 
 
 def _solve(sample: Sample, n: int) -> tuple[Floats, Floats]:

@@ -14,23 +14,13 @@ from __future__ import annotations
 import numpy as np
 
 from equilib._namespace import Floats
-from equilib.estimators._problem import Problem, Solution, plan_stages, student
-from equilib.estimators._sampling import Sample, Sampler, draw, fraction_drawn
+from equilib.estimators._problem import Problem, Solution, student
+from equilib.estimators._sampling import Sample, fraction_drawn, solve_in_stages
 
 
 def stratified(problem: Problem) -> Solution:
     """Estimate from the means of sizes."""
-    n = problem.n
-    if n == 1:
-        return Solution(problem.fair[:, None], np.zeros((len(problem.fair), 1)), "stratified")
-    sampler, sample = Sampler(n, problem.rng), None
-    for stage in plan_stages(problem):
-        number = stage - (len(sample.sizes) if sample else 0)
-        sample = draw(problem, sampler, sample, np.ones(n - 1), number, pairs=False)
-        values, errors = _solve(sample, n)
-        if problem.reaches(errors):
-            break
-    return Solution((problem.fair + values).T, errors.T, "stratified")
+    return solve_in_stages(problem, "stratified", _solve, pairs=False)
 
 
 def _solve(sample: Sample, n: int) -> tuple[Floats, Floats]:
