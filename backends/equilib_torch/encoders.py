@@ -128,17 +128,20 @@ class ImageCNN(nn.Module):
         self.norms = nn.ModuleList(nn.GroupNorm(4, b) for b in channels[1:])
         self.out = nn.Linear(16 * width, width)
         self.dropout = nn.Dropout(dropout)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack this form
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Features of each sample."""
         x = self.standardise(x if x.ndim == 4 else x[..., None])  # (B, H, W, C)
         if lengths is not None:  # a sequence, read as the picture of its frames
             x = x * _within(lengths, x.shape[1])[..., None]
-        x = x.movedim(-1, 1)  # (B, C, H, W)
+        # Channels last, and pooled before they are normalised: less than half the time on a CPU.
+        x = x.movedim(-1, 1).contiguous(memory_format=torch.channels_last)  # (B, C, H, W)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            x = F.gelu(norm(convolution(x)))
+            x = convolution(x)
             if min(x.shape[2:]) >= 8:
                 x = F.max_pool2d(x, 2)
+            x = F.gelu(norm(x))
         x = F.adaptive_avg_pool2d(x, 4)  # (B, width, 4, 4)
         return F.gelu(self.out(self.dropout(x.flatten(1))))
 

@@ -32,6 +32,10 @@ def _option(default: Any, text: str) -> Any:  # a field, as `dataclasses.field` 
     return field(default=default, metadata={"help": text})
 
 
+def _tunes() -> str:
+    return "; ".join(f"{m.name}: {m.tunes} ({m.strength:g})" for m in METHODS.values() if m.tunes)
+
+
 @dataclass(frozen=True)
 class TrainOptions:
     """Options of a training run; every one has a default, checked when the object is made.
@@ -49,6 +53,7 @@ class TrainOptions:
     method: str = _option("equilib", "training method (see --list methods)")
     fusion: str | None = _option(None, "concat, mlp, sum or memory; default: the method's usual one")
     encoder: list[str] = _option([], "MODALITY=NAME …: another encoder than the usual one (see --list encoders)")
+    strength: float | None = _option(None, f"the method's one number; default: what it says. {_tunes()}")
     policy: str = _option("weak-to-strong", f"order of the modalities: {', '.join(POLICIES)}")
     value: str = _option("accuracy", f"what a coalition is worth on validation: {', '.join(VALUES)}")
     updates: int | None = _option(
@@ -92,6 +97,10 @@ class TrainOptions:
             number = getattr(self, name)
             if number is not None and number < 1:
                 raise InputError(f"{_flag(name)} must be at least 1, got {number}")
+        if self.strength is not None and not METHODS[self.method].tunes:
+            raise InputError(f"strength must be left out for method {self.method!r}, got {self.strength}")
+        if self.strength is not None and not 0 <= self.strength < float("inf"):
+            raise InputError(f"strength must be at least 0 and finite, got {self.strength}")
         for name in ("smoothing", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{_flag(name)} must be in [0, 1), got {getattr(self, name)}")
@@ -114,6 +123,11 @@ class TrainOptions:
     def chosen_fusion(self) -> FusionName:
         """The fusion asked for, or the method's usual one."""
         return cast(FusionName, self.fusion or METHODS[self.method].fusion)
+
+    @property
+    def chosen_strength(self) -> float:
+        """The strength asked for, or the method's default."""
+        return METHODS[self.method].strength if self.strength is None else self.strength
 
 
 def help_texts() -> dict[str, str]:

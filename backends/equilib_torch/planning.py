@@ -37,8 +37,8 @@ def sufficiency(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return ratio
 
 
-def make_plan(schedule: Schedule, values: npt.NDArray[np.float64] | None) -> Plan:
-    """The plan that follows from a schedule and the table it was measured on (None before the first measurement)."""
+def make_plan(schedule: Schedule, values: npt.NDArray[np.float64] | None, epoch: int = 1) -> Plan:
+    """The plan of an epoch, from a schedule and the table it was measured on (None before the first measurement)."""
     n = len(schedule.order)
     known = np.ones(n) if values is None else sufficiency(values)
-    return Plan(tuple(map(int, schedule.order)), tuple(map(int, schedule.updates)), tuple(map(float, known)))
+    return Plan(tuple(map(int, schedule.order)), tuple(map(int, schedule.updates)), tuple(map(float, known)), epoch)

@@ -23,11 +23,12 @@ from .data import Dataset
 from .device import make_accelerator, synchronise
 from .errors import InputError
 from .evaluation import VALUES, Evaluation, evaluate
-from .methods import METHODS, Plan
+from .methods import METHODS, Losses, Plan, Setting, Update
 from .naming import by_coalition, by_modality
 from .network import Mapping, MultimodalNetwork, configure
 from .options import TrainOptions
 from .planning import make_plan
+from .rehearsal import rehearse
 
 Record = dict[str, Any]
 OnEpoch = Callable[[Record, MultimodalNetwork | None], None]
@@ -103,6 +104,7 @@ class Training:
             _seed(options.seed, 0)
             self._network = _new_network(options, dataset)
         self._network.to(self._device)
+        self._update = METHODS[options.method].start(Setting(self._network, options.chosen_strength, self._rehearse))
         parameters = self._network.parameters()
         optimiser = torch.optim.AdamW(parameters, lr=options.lr, weight_decay=options.weight_decay, fused=True)
         self._cosine = torch.optim.lr_scheduler.LambdaLR(
@@ -115,6 +117,12 @@ class Training:
             train, loader(dataset, "val", options.eval_batch_size), loader(dataset, "test", options.eval_batch_size)
         )
         self._clock = _Clock(self._device)
+
+    def _rehearse(self, update: Update | None) -> Losses:
+        lr = float(self._cosine.get_last_lr()[0])
+        return rehearse(
+            self._network, update, train=self._train, val=self._val, lr=lr, weight_decay=self._options.weight_decay
+        )
 
     def run(self, *, on_epoch: OnEpoch | None = None, progress: bool = False) -> Run:
         """Train, select and test, as `fit` says; once."""
@@ -148,7 +156,7 @@ class Training:
                     shapley = shapley_values(measured.values)
                     state, schedule = reschedule(state, shapley)
                 history.append(_record(epoch, dataset.names, plan, measured, shapley, self._step.mean_loss(), schedule))
-                plan = make_plan(schedule, measured.values)
+                plan = make_plan(schedule, measured.values, epoch + 1)
                 score = (float(measured.accuracies[-1]), measured.log_likelihood)
                 improved = score > best_score
                 if improved:
@@ -171,12 +179,11 @@ class Training:
             memory.start_epoch(inherit=self._options.inherit)
         self._sampler.epoch = epoch
         self._network.train()
-        update = METHODS[self._options.method].update
         _seed(self._options.seed, epoch)
         with self._clock.measure("train"):
             for batch in self._train:
                 with self._accelerator.autocast():
-                    update(self._network, batch, plan, self._step)
+                    self._update(self._network, batch, plan, self._step)
                 bar.update()
             self._cosine.step()
 
@@ -222,11 +229,14 @@ class _Step:
         self._accelerator, self._optimiser = accelerator, optimiser
         self._losses: list[Tensor] = []
 
-    def __call__(self, loss: Tensor) -> None:
+    def __call__(self, loss: Tensor, adjust: Callable[[], None] | None = None) -> None:
         # Gradients become None, not 0: AdamW then leaves alone what this update does not concern.
         self._optimiser.zero_grad(set_to_none=True)
         with torch.autocast(self._accelerator.device.type, enabled=False):
             self._accelerator.backward(loss)
+            if adjust is not None:
+                self._accelerator.unscale_gradients()
+                adjust()
         self._optimiser.step()
         torch.clear_autocast_cache()  # it holds the weights as they were before this update, which others may follow
         self._losses.append(loss.detach())

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -279,11 +280,11 @@ def test_an_interruption_during_training(command, tmp_path, monkeypatch, output)
     joint, metrics = METHODS["joint"], tmp_path / "run" / "metrics.jsonl"
 
     def interrupted(network, batch, plan, step):
-        joint.update(network, batch, plan, step)
+        joint.start(None)(network, batch, plan, step)
         if not output or metrics.stat().st_size:  # in the second epoch
             raise KeyboardInterrupt
 
-    monkeypatch.setitem(METHODS, "joint", joint.__class__("joint", interrupted, "sum", ""))
+    monkeypatch.setitem(METHODS, "joint", replace(joint, start=lambda setting: interrupted))
     argv = ["--output", tmp_path / "run", "--epochs", "9"] if output else []
     code, out, lines = command("--method", "joint", *argv)
     assert (code, out, len(lines)) == (130, "", 1)

@@ -8,12 +8,18 @@ import torch
 
 from equilib import Schedule, coalitions
 from equilib_torch.batches import take
-from equilib_torch.methods import METHODS, Plan
+from equilib_torch.methods import METHODS, Plan, Setting
 from equilib_torch.methods.base import unimodal_loss
 from equilib_torch.planning import make_plan, sufficiency
 
 FUSIONS = ["concat", "mlp", "sum", "memory"]
 PLAN = Plan(order=(2, 0, 1), updates=(1, 1, 1), sufficiency=(0.25, 0.5, 1.0))
+
+
+def begin(name, network, strength=None, rehearse=None):
+    """The update of a method that starts on this network."""
+    method = METHODS[name]
+    return method.start(Setting(network, method.strength if strength is None else strength, rehearse))
 
 
 class Recorder:
@@ -22,9 +28,11 @@ class Recorder:
     def __init__(self, network, lr=0.1):
         self.network, self.lr, self.losses, self.gradients = network, lr, [], []
 
-    def __call__(self, loss):
+    def __call__(self, loss, adjust=None):
         self.network.zero_grad(set_to_none=True)
         loss.backward()
+        if adjust is not None:
+            adjust()
         grads = {name: p.grad for name, p in self.network.named_parameters() if p.grad is not None}
         self.losses.append(loss.item())
         self.gradients.append(grads)
@@ -94,7 +102,7 @@ def test_unimodal_loss_without_anybody_is_0(case):
 @pytest.mark.parametrize("missing", [0.0, 0.4])
 def test_equilib_updates_one_encoder_after_the_other(case, fusion, missing):
     network, batch, step = case(fusion, missing=missing)
-    METHODS["equilib"].update(network, batch, PLAN, step)
+    begin("equilib", network)(network, batch, PLAN, step)
     assert [step.touched(i) for i in range(len(step.losses))] == [{2}, {0}, {1}]
     for i, k in enumerate(PLAN.order):
         moved = step.moved(i)
@@ -109,7 +117,7 @@ def test_equilib_updates_one_encoder_after_the_other(case, fusion, missing):
 def test_equilib_loss_and_gradients_by_the_formula(case, make_network, fusion, missing):
     network, batch, step = case(fusion, missing=missing)
     reference = case(fusion, missing=missing)[0]
-    METHODS["equilib"].update(network, batch, PLAN, step)
+    begin("equilib", network)(network, batch, PLAN, step)
     first = [z.detach() for z in reference.encode(batch)]  # as all were when the batch began
     for i, k in enumerate(PLAN.order):
         reference.zero_grad(set_to_none=True)
@@ -134,14 +142,14 @@ def calls_of(network):
 def test_equilib_runs_every_encoder_once(case):
     network, batch, step = case("memory")
     calls = calls_of(network)
-    METHODS["equilib"].update(network, batch, PLAN, step)
+    begin("equilib", network)(network, batch, PLAN, step)
     assert sorted(calls) == [0, 1, 2]
 
 
 def test_equilib_runs_an_encoder_again_for_more_updates(case):
     network, batch, step = case("memory")
     calls = calls_of(network)
-    METHODS["equilib"].update(network, batch, PLAN._replace(updates=(1, 3, 2)), step)
+    begin("equilib", network)(network, batch, PLAN._replace(updates=(1, 3, 2)), step)
     assert sorted(calls) == [0, 1, 1, 1, 2, 2]
     assert [step.touched(i) for i in range(6)] == [{2}, {2}, {0}, {1}, {1}, {1}]
     assert step.losses[1] != pytest.approx(step.losses[0], rel=1e-4)  # with the weights just updated
@@ -149,7 +157,7 @@ def test_equilib_runs_an_encoder_again_for_more_updates(case):
 
 def test_equilib_further_updates_lower_the_loss(case):
     network, batch, step = case("sum", n=1)
-    METHODS["equilib"].update(network, batch, Plan((0,), (6,), (1.0,)), step)
+    begin("equilib", network)(network, batch, Plan((0,), (6,), (1.0,)), step)
     assert step.losses == sorted(step.losses, reverse=True)
 
 
@@ -162,7 +170,7 @@ def test_equilib_further_updates_lower_the_loss(case):
 def test_one_update_by_the_formula(case, method, fusion, missing):
     network, batch, step = case(fusion, missing=missing)
     reference = case(fusion, missing=missing)[0]
-    METHODS[method].update(network, batch, PLAN, step)
+    begin(method, network)(network, batch, PLAN, step)
 
     features = reference.encode(batch)
     unimodal = reference.unimodal(features)
@@ -188,7 +196,7 @@ def test_one_update_by_the_formula(case, method, fusion, missing):
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_late_fusion_trains_each_modality_as_if_it_were_alone(case, fusion):
     network, batch, step = case(fusion, missing=0.3)
-    METHODS["late-fusion"].update(network, batch, PLAN, step)
+    begin("late-fusion", network)(network, batch, PLAN, step)
     alone = Recorder(network, lr=0.0)
     for k in range(3):
         network.load_state_dict(case(fusion, missing=0.3)[0].state_dict())
@@ -205,7 +213,7 @@ def test_a_batch_in_which_nobody_has_a_modality(case, method, fusion):
     network, batch, step = case(fusion, missing=0.3)
     batch.present[:, 1] = False
     batch.present[:, 0] = True
-    METHODS[method].update(network, batch, PLAN, step)
+    begin(method, network)(network, batch, PLAN, step)
     assert all(math.isfinite(loss) for loss in step.losses)
     for i in range(len(step.losses)):
         assert all(gradient.isfinite().all() for gradient in step.gradients[i].values())

@@ -232,17 +232,23 @@ def test_the_plan_is_carried_out(train, monkeypatch):
     """The method gets the order and the updates that the record says."""
     plans = []
 
-    def spy(network, batch, plan, step):
-        plans.append(plan)
-        METHODS["equilib"].update(network, batch, plan, step)
+    def start(setting):
+        update = METHODS["equilib"].start(setting)
 
-    monkeypatch.setitem(training.METHODS, "joint", replace(METHODS["equilib"], update=spy))
+        def spy(network, batch, plan, step):
+            plans.append(plan)
+            update(network, batch, plan, step)
+
+        return spy
+
+    monkeypatch.setitem(training.METHODS, "joint", replace(METHODS["equilib"], start=start))
     run = train(3, method="joint", updates=7, epochs=3, batch_size=8)
     assert len(plans) == 3 * 4  # 30 samples: the last batch has 6
     for i, record in enumerate(run.history):
         for plan in plans[4 * i : 4 * i + 4]:
             assert [run.dataset.names[k] for k in plan.order] == record["order"]
             assert list(plan.updates) == list(record["updates"].values())
+            assert plan.epoch == record["epoch"]
             assert list(plan.sufficiency) == list(record["sufficiency"].values())
 
 
@@ -305,7 +311,7 @@ def test_in_bf16_an_update_sees_the_weights_of_the_one_before(train, monkeypatch
             seen.append(logits.detach().float().clone())
             step(torch.nn.functional.cross_entropy(logits, batch.labels))
 
-    monkeypatch.setitem(training.METHODS, "joint", replace(METHODS["joint"], update=update))
+    monkeypatch.setitem(training.METHODS, "joint", replace(METHODS["joint"], start=lambda setting: update))
     train(2, method="joint", precision="bf16", epochs=1, batch_size=30, lr=0.5)
     assert not torch.equal(seen[0], seen[1])
 

@@ -1,4 +1,4 @@
-"""What a training method is: one function that turns a batch into one or more updates of the network."""
+"""What a training method is: a function that turns a batch into one or more updates of the network."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
@@ -21,35 +23,78 @@ class Plan(NamedTuple):
         order: n modality indices, in the order of their updates.
         updates: updates of each modality per batch, by modality.
         sufficiency: what each modality can do alone, in [0, 1], by modality; see `planning.sufficiency`.
+        epoch: of this plan, from 1.
     """
 
     order: tuple[int, ...]
     updates: tuple[int, ...]
     sufficiency: tuple[float, ...]
+    epoch: int = 1
 
 
 class Step(Protocol):
     """One update of the weights from a scalar loss; what received no gradient stays as it is."""
 
-    def __call__(self, loss: Tensor) -> None:
-        """Clear the gradients, go backward from `loss`, and let the optimiser move."""
+    def __call__(self, loss: Tensor, adjust: Callable[[], None] | None = None) -> None:
+        """Clear the gradients, go backward from `loss`, let `adjust` change the gradients, and move the optimiser."""
 
 
 Update = Callable[[MultimodalNetwork, Batch, Plan, Step], None]
 
 
+class Losses(NamedTuple):
+    """Mean cross-entropies on two splits.
+
+    Attributes:
+        train: (n + 1,) of each modality's own head and, last, of the fused prediction.
+        val: (n + 1,) the same on validation.
+    """
+
+    train: npt.NDArray[np.float64]
+    val: npt.NDArray[np.float64]
+
+
+class Setting(NamedTuple):
+    """What a method is given when a run starts.
+
+    Attributes:
+        network: to be trained; its parameters may still be tied or replaced.
+        strength: the method's one number, see `Method.tunes`; 0 for a method without.
+        rehearse: trains a copy of the network as it is then for one epoch with the update given, and says where its
+            losses end; None trains nothing. The copy is thrown away.
+    """
+
+    network: MultimodalNetwork
+    strength: float
+    rehearse: Callable[[Update | None], Losses]
+
+
 @dataclass(frozen=True)
 class Method:
-    """A training method by name. `fusion` is its usual form; any other can be chosen.
+    """A training method by name.
 
-    `scheduled` methods update modality by modality, in the plan's order and as often as the plan says.
+    Attributes:
+        name: for `--method`.
+        start: called once at the start of a run; what it returns is called with every batch.
+        fusion: its usual form; any other can be chosen.
+        description: one line.
+        tunes: what `--strength` is to this method; empty if it has no such number.
+        strength: its default.
+        scheduled: grants modalities several updates, as the plan says.
     """
 
     name: str
-    update: Update
+    start: Callable[[Setting], Update]
     fusion: FusionName
     description: str
+    tunes: str = ""
+    strength: float = 0.0
     scheduled: bool = False
+
+
+def stateless(update: Update) -> Callable[[Setting], Update]:
+    """The `start` of a method that keeps nothing from batch to batch."""
+    return lambda setting: update
 
 
 def unimodal_loss(logits: Tensor, batch: Batch, k: int) -> Tensor:

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from ..batches import Batch
 from ..network import MultimodalNetwork
-from .base import Method, Plan, Step, unimodal_loss
+from .base import Method, Plan, Step, stateless, unimodal_loss
 
 
 def update(network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> None:
@@ -33,7 +33,7 @@ def update(network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> 
 
 METHOD = Method(
     "equilib",
-    update,
+    stateless(update),
     fusion="memory",
     description="Shapley-guided alternating updates, weak to strong",
     scheduled=True,

@@ -4,7 +4,7 @@ from torch.nn.functional import cross_entropy
 
 from ..batches import Batch
 from ..network import MultimodalNetwork
-from .base import Method, Plan, Step
+from .base import Method, Plan, Step, stateless
 
 
 def update(network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> None:
@@ -12,4 +12,4 @@ def update(network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> 
     step(cross_entropy(network(batch), batch.labels))
 
 
-METHOD = Method("joint", update, fusion="concat", description="cross-entropy of the fused prediction")
+METHOD = Method("joint", stateless(update), fusion="concat", description="cross-entropy of the fused prediction")

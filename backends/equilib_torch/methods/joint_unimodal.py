@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy
 
 from ..batches import Batch
 from ..network import MultimodalNetwork
-from .base import Method, Plan, Step, unimodal_loss
+from .base import Method, Plan, Step, stateless, unimodal_loss
 
 
 def update(network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> None:
@@ -20,4 +20,6 @@ def update(network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> 
     step(loss)
 
 
-METHOD = Method("joint-unimodal", update, fusion="concat", description="joint, plus every modality's own cross-entropy")
+METHOD = Method(
+    "joint-unimodal", stateless(update), fusion="concat", description="joint, plus every modality's own cross-entropy"
+)

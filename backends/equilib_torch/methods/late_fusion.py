@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from ..batches import Batch
 from ..network import MultimodalNetwork
-from .base import Method, Plan, Step, unimodal_loss
+from .base import Method, Plan, Step, stateless, unimodal_loss
 
 
 def update(network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> None:
@@ -23,5 +23,8 @@ def update(network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> 
 
 
 METHOD = Method(
-    "late-fusion", update, fusion="sum", description="each modality trained alone, log-probabilities averaged"
+    "late-fusion",
+    stateless(update),
+    fusion="sum",
+    description="each modality trained alone, log-probabilities averaged",
 )
