@@ -296,7 +296,7 @@ def test_an_interruption_before_an_epoch_is_done_promises_nothing(command, tmp_p
     def interrupted(network, batch, plan, step):
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(METHODS, "joint", METHODS["joint"].__class__("joint", interrupted, "sum", ""))
+    monkeypatch.setitem(METHODS, "joint", replace(METHODS["joint"], start=lambda setting: interrupted))
     code, out, lines = command("--method", "joint", "--output", tmp_path / "run")
     assert (code, out, lines) == (130, "", ["equilib.train: interrupted"])
 
