@@ -1,0 +1,44 @@
+"""Modality dropout (Neverova et al., ModDrop, TPAMI 2016): L = CE(l), l of a random coalition of those present.
+
+For every sample anew, each modality it has is dropped with probability p, independently. Where that drops all, one of
+them is kept, each with the same chance. Like an absent modality, a dropped one enters neither prediction nor gradient.
+"""
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from ..batches import Batch
+from ..errors import InputError
+from ..network import MultimodalNetwork
+from .base import Method, Plan, Setting, Step
+
+
+class ModalityDropout:
+    """One update per batch from the cross-entropy of what was not dropped.
+
+    Raises:
+        InputError: the strength is no probability.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        if setting.strength > 1:
+            raise InputError(f"strength must be a probability for method 'modality-dropout', got {setting.strength}")
+        self._p = setting.strength
+
+    def __call__(self, network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> None:
+        """Draw and update; the draw is from torch's global generator, which training seeds."""
+        # One uniform number per modality decides: under p it is dropped, unless it is the sample's largest. Where all
+        # are under p, each is as likely the largest as any other.
+        draws = torch.rand(batch.present.shape, device=batch.present.device).masked_fill(~batch.present, -1.0)
+        kept = batch.present & ((draws >= self._p) | (draws == draws.amax(1, keepdim=True)))
+        step(cross_entropy(network.fuse(network.encode(batch), kept), batch.labels))
+
+
+METHOD = Method(
+    "modality-dropout",
+    ModalityDropout,
+    fusion="concat",
+    description="cross-entropy of a random coalition of the modalities",
+    tunes="probability with which a modality is dropped",
+    strength=0.3,
+)
