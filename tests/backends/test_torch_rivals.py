@@ -29,6 +29,9 @@ def case(make_dataset, make_network):
     def make(fusion, n=3, missing=0.0, *, gone=False, rows=ROWS, mapping="feature"):
         dataset = make_dataset(n, kinds=("vector", "sequence", "image"), missing=missing)
         network = make_network(dataset, fusion, mapping=mapping)
+        with torch.no_grad():
+            for name, parameter in network.named_parameters():
+                parameter *= 0 if name.endswith("bias") else 2  # a new network finds all alike: let it have opinions
         batches = [take(dataset, np.arange(*bounds)) for bounds in rows]
         if gone:
             batches[1].present[:, -1] = False
@@ -63,12 +66,16 @@ def ratios(network, found, plain):
     return factors
 
 
-def favour(network, batch, m, *, least=False):
-    """The same batch with the classes that modality m alone finds the likeliest, or the least likely."""
+def alone(network, batch, m):
+    """Logits of modality m alone."""
     only = torch.zeros_like(batch.present)
     only[:, m] = True
-    logits = network.fuse(network.encode(batch), only).detach()
-    return batch._replace(labels=logits.argmin(1) if least else logits.argmax(1))
+    return network.fuse(network.encode(batch), only).detach()
+
+
+def favour(network, batch, m):
+    """The same batch of two modalities with the classes that m finds likelier than the other does."""
+    return batch._replace(labels=(alone(network, batch, m) - alone(network, batch, 1 - m)).argmax(1))
 
 
 # --- by the formula --------------------------------------------------------------------------------------------------
@@ -191,8 +198,6 @@ def test_modality_dropout_needs_a_probability(case):
 
 def test_ogm_ge_damps_the_strong_encoder_alone(case, monkeypatch):
     network, batches, step = case("concat", 2, rows=[(0, 12)])
-    with torch.no_grad():
-        network.fusion.blocks[1].weight *= 0.01
     batch = favour(network, batches[0], 0)
     plain = joint_gradients(network, batch)[1]
     monkeypatch.setattr(torch, "randn_like", torch.zeros_like)
@@ -241,11 +246,11 @@ def test_agm_damps_what_does_better_than_it_used_to(case):
 def test_agm_bounds_the_scale(case):
     network, (batch,), _ = case("concat", 2, rows=[(0, 12)])
     with torch.no_grad():
-        for block in network.fusion.blocks:
-            block.weight *= 3000  # losses differ by more than float32 can exponentiate
+        for m, block in enumerate(network.fusion.blocks):
+            block.weight *= 1000 / alone(network, batch, m).std()  # float32 cannot exponentiate such differences
     step, update = Recorder(network, lr=0.0), begin("agm", network)
-    update(network, favour(network, batch, 1, least=True), plan_of(2), step)
-    worse = favour(network, batch, 0, least=True)
+    update(network, favour(network, batch, 0), plan_of(2), step)
+    worse = favour(network, batch, 1)
     update(network, worse, plan_of(2), step)
     first, second = ratios(network, step.gradients[1], joint_gradients(network, worse)[1])
     assert first == pytest.approx(math.exp(10), rel=1e-3)
@@ -264,17 +269,16 @@ def test_agm_says_that_training_diverged(make_dataset, make_options):
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_pmr_leaves_the_strongest_encoder_alone(case, fusion):
     network, (batch,), step = case(fusion, rows=[(0, 12)])
-    strongest = 1
-    plain = joint_gradients(network, batch)[1]
-    with torch.no_grad():
-        patterns = 30 * torch.eye(16)[batch.labels]  # whose classes are far apart
-    handle = network.encoders[strongest].register_forward_hook(lambda module, args, z: z - z.detach() + patterns)
+    apart = 30 * torch.eye(16)[batch.labels]  # features that tell the classes apart
+    network.encoders[1].register_forward_hook(lambda module, inputs, z: z - z.detach() + apart)
     plain = joint_gradients(network, batch)[1]
     begin("pmr", network, 5.0)(network, batch, plan_of(3), step)
-    handle.remove()
-    for name in plain:
-        same = torch.allclose(step.gradients[0][name], plain[name], atol=1e-5)
-        assert same == (not name.startswith(("encoders.0.", "encoders.2."))), name
+    changed = {
+        ".".join(name.split(".")[:2])
+        for name, gradient in step.gradients[0].items()
+        if not torch.allclose(gradient, plain[name], rtol=1e-4, atol=1e-6)
+    }
+    assert changed == {"encoders.0", "encoders.2"}
 
 
 def test_pmr_has_a_gradient_on_a_prototype(case):
