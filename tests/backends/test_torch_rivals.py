@@ -32,6 +32,7 @@ def case(make_dataset, make_network):
         with torch.no_grad():
             for name, parameter in network.named_parameters():
                 parameter *= 0 if name.endswith("bias") else 2  # a new network finds all alike: let it have opinions
+            network.log_prior += torch.tensor([0.0, 1.0, 2.0])  # not what a method may take for a modality's part
         batches = [take(dataset, np.arange(*bounds)) for bounds in rows]
         if gone:
             batches[1].present[:, -1] = False
@@ -140,12 +141,13 @@ def test_without_strength_it_is_joint_training(case, method, strength, fusion):
 @pytest.mark.parametrize("method", ["ogm-ge", "agm", "pmr"])
 def test_a_memory_inherits_from_full_predictions_only(case, method):
     network, batches, step = case("memory", missing=0.4, mapping="both")
+    network.memory.threshold = 0.0  # the sample-level mapping, which only training has, sees everything
     copy = deepcopy(network)
     loss = torch.nn.functional.cross_entropy(copy(batches[2]), batches[2].labels)
     begin(method, network, 0.0)(network, batches[2], plan_of(3), step)
     assert network.memory.n_collected == copy.memory.n_collected == 5
     torch.testing.assert_close(network.memory.collected, copy.memory.collected)
-    assert step.losses == [pytest.approx(loss.item(), rel=1e-5)]  # with the sample-level mapping of training
+    assert step.losses == [pytest.approx(loss.item(), rel=1e-5)]
     assert all(module.training for module in network.modules())
 
 
@@ -272,7 +274,9 @@ def test_pmr_leaves_the_strongest_encoder_alone(case, fusion):
     apart = 30 * torch.eye(16)[batch.labels]  # features that tell the classes apart
     network.encoders[1].register_forward_hook(lambda module, inputs, z: z - z.detach() + apart)
     plain = joint_gradients(network, batch)[1]
+    expected = written_out.PMR(3, 5.0)(deepcopy(network), batch)
     begin("pmr", network, 5.0)(network, batch, plan_of(3), step)
+    assert step.losses == [pytest.approx(expected, rel=1e-4)]  # β of the others is 1, for all their distance
     changed = {
         ".".join(name.split(".")[:2])
         for name, gradient in step.gradients[0].items()
