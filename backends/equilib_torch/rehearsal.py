@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 
 import numpy as np
@@ -38,9 +38,11 @@ def rehearse(
     if update is not None:
         optimiser = torch.optim.AdamW(copy.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
 
-        def step(loss: torch.Tensor, adjust: object = None) -> None:
+        def step(loss: torch.Tensor, adjust: Callable[[], None] | None = None) -> None:
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
+            if adjust is not None:
+                adjust()
             optimiser.step()
 
         n = len(copy.encoders)
