@@ -7,19 +7,38 @@ expects in the network, and returns the loss.
 from itertools import permutations
 from math import exp, tanh
 
+import numpy as np
 import torch
 
+from equilib_torch.batches import take
 from equilib_torch.methods import METHODS, Plan, Setting
 
+ROWS = [(0, 2), (2, 7), (7, 12)]  # of consecutive batches; the first has nobody of the third class
 
-def begin(name, network, strength=None):
+
+def make_case(make_dataset, make_network, fusion, n=3, missing=0.0, *, gone=False, rows=ROWS, mapping="feature"):
+    """A network, three batches, and a step; nobody in the second batch has the last modality, if it is `gone`."""
+    dataset = make_dataset(n, kinds=("vector", "sequence", "image"), missing=missing)
+    network = make_network(dataset, fusion, mapping=mapping)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            parameter *= 0 if name.endswith("bias") else 2  # a new network finds all alike: let it have opinions
+        network.log_prior += torch.tensor([0.0, 1.0, 2.0])  # not what a method may take for a modality's part
+    batches = [take(dataset, np.arange(*bounds)) for bounds in rows]
+    if gone:
+        batches[1].present[:, -1] = False
+        batches[1].present[:, 0] = True
+    return network, batches, Recorder(network)
+
+
+def begin(name, network, strength=None, rehearse=None):
     """The update of a method that starts on this network."""
     method = METHODS[name]
-    return method.start(Setting(network, method.strength if strength is None else strength, None))
+    return method.start(Setting(network, method.strength if strength is None else strength, rehearse))
 
 
-def plan_of(n):
-    return Plan(tuple(range(n)), (1,) * n, (1.0,) * n)
+def plan_of(n, epoch=1):
+    return Plan(tuple(range(n)), (1,) * n, (1.0,) * n, epoch)
 
 
 class Recorder:
@@ -44,6 +63,12 @@ class Recorder:
 def gradients_of(network):
     """By name; 0 for what received none."""
     return {name: torch.zeros_like(p) if p.grad is None else p.grad.clone() for name, p in network.named_parameters()}
+
+
+def assert_same(found, expected, **tolerance):
+    assert found.keys() == expected.keys()
+    for name in found:
+        torch.testing.assert_close(found[name], expected[name], **{"atol": 1e-5, "rtol": 1e-3, **tolerance}, msg=name)
 
 
 # --- definitions -----------------------------------------------------------------------------------------------------

@@ -86,7 +86,9 @@ class MultimodalClassifier:
         directory.mkdir(parents=True, exist_ok=True)
         config = json.dumps(asdict(self.network.config), indent=2)
         write_atomically(directory / _CONFIG, config.encode())
-        weights = {name: tensor.contiguous() for name, tensor in self.network.state_dict().items()}
+        # Copies: a method may have tied weights, of which safetensors would store one without saying which.
+        state = self.network.state_dict()
+        weights = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
         write_atomically(directory / _WEIGHTS, safetensors.torch.save(weights))
 
     @classmethod

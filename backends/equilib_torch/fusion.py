@@ -65,6 +65,42 @@ class SumFusion(AdditiveFusion):
         return unimodal
 
 
+class ConfidenceFusion(Fusion):
+    """Mean of the unimodal logits, weighed by confidence: l = Σ_m w_m l_m, w_m ∝ exp(−H_m) (MLA, CVPR 2024).
+
+    H_m is the entropy of modality m's own prediction. For every sample, the weights of the modalities present sum to 1;
+    the article's exp(max_j H_j − H_m) gives the same, as its maximum cancels.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sum = SumFusion()
+
+    def forward(self, features: Sequence[Tensor], unimodal: Sequence[Tensor], present: Tensor) -> Tensor:
+        """Logits of the modalities present, (B, n_classes); 0 where none is."""
+        sums: Tensor = self.sum(features, _weighed(unimodal), present)
+        return _divided(sums)
+
+    def every_coalition(self, features: Sequence[Tensor], unimodal: Sequence[Tensor], present: Tensor) -> Tensor:
+        """Logits of each coalition, (2ⁿ, B, n_classes), each weight computed once."""
+        sums: Tensor = self.sum.every_coalition(features, _weighed(unimodal), present)
+        return _divided(sums)
+
+
+def _weighed(unimodal: Sequence[Tensor]) -> list[Tensor]:
+    """exp(−H_m) l_m and exp(−H_m) of each modality, n tensors (B, n_classes + 1): what adds up over a coalition."""
+    widened = []
+    for logits in unimodal:
+        log_probabilities = logits.float().log_softmax(-1)
+        weight = (log_probabilities.exp() * log_probabilities).sum(-1, keepdim=True).exp()  # in [1 / n_classes, 1]
+        widened.append(torch.cat([weight * logits, weight], -1))
+    return widened
+
+
+def _divided(sums: Tensor) -> Tensor:
+    return sums[..., :-1] / torch.where(sums[..., -1:] > 0, sums[..., -1:], 1.0)
+
+
 class ConcatFusion(AdditiveFusion):
     """Linear head on the concatenated features, l = Σ_m (z_m W_m + b / M), in blocks: what is absent drops out."""
 

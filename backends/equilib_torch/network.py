@@ -16,10 +16,10 @@ from .batches import Batch
 from .data import Dataset
 from .encoders import DEFAULT_ENCODER, Encoder, build_encoder
 from .errors import InputError
-from .fusion import ConcatFusion, Fusion, MemoryFusion, MLPFusion, SumFusion
+from .fusion import ConcatFusion, ConfidenceFusion, Fusion, MemoryFusion, MLPFusion, SumFusion
 from .memory import GatedMemory
 
-FusionName = Literal["concat", "mlp", "sum", "memory"]
+FusionName = Literal["concat", "mlp", "sum", "memory", "confidence"]
 Mapping = Literal["none", "feature", "sample", "both"]
 
 
@@ -129,6 +129,8 @@ def _build_fusion(config: NetworkConfig, widths: Sequence[int], n_classes: int) 
     match config.fusion:
         case "sum":
             return SumFusion()
+        case "confidence":
+            return ConfidenceFusion()
         case "concat":
             return ConcatFusion(widths, n_classes)
         case "mlp":

@@ -51,7 +51,7 @@ class TrainOptions:
     backend: str = _option("torch", "who trains")
     dataset: str = _option("av-digits", "name of a bundled data set (see --list datasets) or path of an .npz file")
     method: str = _option("equilib", "training method (see --list methods)")
-    fusion: str | None = _option(None, "concat, mlp, sum or memory; default: the method's usual one")
+    fusion: str | None = _option(None, "concat, mlp, sum, memory or confidence; default: the method's usual one")
     encoder: list[str] = _option([], "MODALITY=NAME …: another encoder than the usual one (see --list encoders)")
     strength: float | None = _option(None, f"the method's one number; default: what it says. {_tunes()}")
     policy: str = _option("weak-to-strong", f"order of the modalities: {', '.join(POLICIES)}")

@@ -34,23 +34,32 @@ def rehearse(
         lr: learning rate of a new AdamW.
         weight_decay: of the same.
     """
-    copy = deepcopy(network)
-    if update is not None:
-        optimiser = torch.optim.AdamW(copy.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
+    # A method asks for this in the middle of an update, under autocast, whose copies of the weights would not follow.
+    with torch.autocast(network.log_prior.device.type, enabled=False):
+        copy = deepcopy(network)
+        if update is not None:
+            _train(copy, update, train, lr=lr, weight_decay=weight_decay)
+        return Losses(_mean_losses(copy, train), _mean_losses(copy, val))
 
-        def step(loss: torch.Tensor, adjust: Callable[[], None] | None = None) -> None:
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            if adjust is not None:
-                adjust()
-            optimiser.step()
 
-        n = len(copy.encoders)
-        plan = Plan(tuple(range(n)), (1,) * n, (1.0,) * n)
-        copy.train()
-        for batch in train:
-            update(copy, batch, plan, step)
-    return Losses(_mean_losses(copy, train), _mean_losses(copy, val))
+def _train(
+    network: MultimodalNetwork, update: Update, batches: Iterable[Batch], *, lr: float, weight_decay: float
+) -> None:
+    """One epoch with a new optimiser."""
+    optimiser = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
+
+    def step(loss: torch.Tensor, adjust: Callable[[], None] | None = None) -> None:
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if adjust is not None:
+            adjust()
+        optimiser.step()
+
+    n = len(network.encoders)
+    plan = Plan(tuple(range(n)), (1,) * n, (1.0,) * n)
+    network.train()
+    for batch in batches:
+        update(network, batch, plan, step)
 
 
 @torch.inference_mode()

@@ -191,7 +191,7 @@ def test_a_configuration_that_is_missing(command, tmp_path):
 
 USAGE = [
     ("--method mla", "method must be one of equilib, .*, got 'mla'"),
-    ("--fusion gate", "fusion must be one of concat, mlp, sum, memory, got 'gate'"),
+    ("--fusion gate", "fusion must be one of concat, mlp, sum, memory, confidence, got 'gate'"),
     ("--policy best", "policy must be one of weak-to-strong, .*, got 'best'"),
     ("--value f1", "value must be one of accuracy, .*, got 'f1'"),
     ("--mapping all", "mapping must be one of none, .*, got 'all'"),

@@ -1,5 +1,7 @@
 """Fusion and network: what is absent does not count, and every coalition is the network on that coalition."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -8,9 +10,9 @@ from equilib import coalitions
 from equilib_torch.batches import take
 from equilib_torch.errors import InputError
 from equilib_torch.fusion import ConcatFusion, SumFusion
-from equilib_torch.network import MultimodalNetwork, NetworkConfig, configure
+from equilib_torch.network import FusionName, MultimodalNetwork, NetworkConfig, configure
 
-FUSIONS = ["concat", "mlp", "sum", "memory"]
+FUSIONS = get_args(FusionName)
 KINDS = ("vector", "sequence", "image", "colour")
 
 
@@ -144,7 +146,7 @@ def test_an_encoder_for_a_modality_that_is_not_there(make_dataset):
 
 def test_an_unknown_fusion(make_dataset):
     config = configure(make_dataset(), encoders={}, fusion="sum", width=16, dropout=0.1, mapping="none")
-    with pytest.raises(InputError, match=r"fusion must be one of concat, mlp, sum, memory, got 'gate'"):
+    with pytest.raises(InputError, match=r"fusion must be one of concat, mlp, sum, memory, confidence, got 'gate'"):
         MultimodalNetwork(NetworkConfig(**{**vars(config), "fusion": "gate"}))
 
 

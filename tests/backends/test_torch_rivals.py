@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from copy import deepcopy
+from functools import partial
 from itertools import product
 from typing import get_args
 
@@ -10,36 +11,19 @@ import methods_reference as written_out
 import numpy as np
 import pytest
 import torch
-from methods_reference import Recorder, begin, gradients_of, plan_of
+from methods_reference import Recorder, assert_same, begin, gradients_of, make_case, plan_of
 
 from equilib_torch import InputError, fit
-from equilib_torch.batches import take
 from equilib_torch.network import FusionName
 
 FUSIONS = get_args(FusionName)
 RIVALS = ["modality-dropout", "ogm-ge", "agm", "pmr"]
 REFERENCES = {"ogm-ge": written_out.OGMGE, "agm": written_out.AGM, "pmr": written_out.PMR}
-ROWS = [(0, 2), (2, 7), (7, 12)]  # of consecutive batches; the first has nobody of the third class
 
 
 @pytest.fixture
 def case(make_dataset, make_network):
-    """A network, three batches, and a step; nobody in the second batch has the last modality, if it is `gone`."""
-
-    def make(fusion, n=3, missing=0.0, *, gone=False, rows=ROWS, mapping="feature"):
-        dataset = make_dataset(n, kinds=("vector", "sequence", "image"), missing=missing)
-        network = make_network(dataset, fusion, mapping=mapping)
-        with torch.no_grad():
-            for name, parameter in network.named_parameters():
-                parameter *= 0 if name.endswith("bias") else 2  # a new network finds all alike: let it have opinions
-            network.log_prior += torch.tensor([0.0, 1.0, 2.0])  # not what a method may take for a modality's part
-        batches = [take(dataset, np.arange(*bounds)) for bounds in rows]
-        if gone:
-            batches[1].present[:, -1] = False
-            batches[1].present[:, 0] = True
-        return network, batches, Recorder(network)
-
-    return make
+    return partial(make_case, make_dataset, make_network)
 
 
 def joint_gradients(network, batch):
@@ -48,12 +32,6 @@ def joint_gradients(network, batch):
     loss = torch.nn.functional.cross_entropy(copy(batch), batch.labels)
     loss.backward()
     return loss.item(), gradients_of(copy)
-
-
-def assert_same(found, expected, **tolerance):
-    assert found.keys() == expected.keys()
-    for name in found:
-        torch.testing.assert_close(found[name], expected[name], **{"atol": 1e-5, "rtol": 1e-3, **tolerance}, msg=name)
 
 
 def ratios(network, found, plain):

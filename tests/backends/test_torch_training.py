@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ from equilib_torch.data import Modality
 from equilib_torch.evaluation import VALUES, evaluate
 from equilib_torch.methods import METHODS
 from equilib_torch.naming import by_coalition
+from equilib_torch.network import FusionName
 from equilib_torch.planning import sufficiency
 
-FUSIONS = ["concat", "mlp", "sum", "memory"]
+FUSIONS = get_args(FusionName)
 KINDS = ("vector", "sequence", "image", "colour")
 
 

@@ -1,11 +1,28 @@
 """Training methods: one short file each, registered here once."""
 
-from . import agm, alternating, equilib, joint, joint_unimodal, late_fusion, modality_dropout, ogm_ge, pmr
+from . import (
+    agm,
+    alternating,
+    equilib,
+    g_blending,
+    joint,
+    joint_unimodal,
+    late_fusion,
+    mla,
+    mmpareto,
+    modality_dropout,
+    ogm_ge,
+    pmr,
+    reconboost,
+)
 from .base import Losses, Method, Plan, Setting, Step, Update
 
 METHODS: dict[str, Method] = {
     module.METHOD.name: module.METHOD
-    for module in (equilib, alternating, joint, joint_unimodal, late_fusion, modality_dropout, ogm_ge, agm, pmr)
+    for module in (
+        *(equilib, alternating, joint, joint_unimodal, late_fusion, modality_dropout),
+        *(ogm_ge, agm, pmr, g_blending, mla, reconboost, mmpareto),
+    )
 }
 
 __all__ = ["METHODS", "Losses", "Method", "Plan", "Setting", "Step", "Update"]

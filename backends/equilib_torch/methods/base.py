@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -95,6 +95,18 @@ class Method:
 def stateless(update: Update) -> Callable[[Setting], Update]:
     """The `start` of a method that keeps nothing from batch to batch."""
     return lambda setting: update
+
+
+def has_weights(network: MultimodalNetwork) -> bool:
+    """Whether the fusion has something to learn, besides the encoders and heads."""
+    return any(True for _ in network.fusion.parameters())
+
+
+def detached_fusion_loss(network: MultimodalNetwork, features: Sequence[Tensor], batch: Batch) -> Tensor:
+    """Cross-entropy of the fused prediction, from which the fusion alone receives a gradient. Scalar."""
+    stopped = [z.detach() for z in features]
+    unimodal = [logits.detach() for logits in network.unimodal(stopped)]
+    return F.cross_entropy(network.fuse(stopped, batch.present, unimodal), batch.labels)
 
 
 def unimodal_loss(logits: Tensor, batch: Batch, k: int) -> Tensor:

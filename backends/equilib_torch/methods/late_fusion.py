@@ -4,11 +4,9 @@ With its usual fusion, `sum`, that is all. A fusion with weights of its own is t
 gradient flows back, so that the encoders stay unimodal.
 """
 
-from torch.nn.functional import cross_entropy
-
 from ..batches import Batch
 from ..network import MultimodalNetwork
-from .base import Method, Plan, Step, stateless, unimodal_loss
+from .base import Method, Plan, Step, detached_fusion_loss, has_weights, stateless, unimodal_loss
 
 
 def update(network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> None:
@@ -16,9 +14,8 @@ def update(network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> 
     features = network.encode(batch)
     unimodal = network.unimodal(features)
     loss = sum((unimodal_loss(logits, batch, k) for k, logits in enumerate(unimodal)), batch.labels.new_zeros(()))
-    if any(True for _ in network.fusion.parameters()):
-        frozen = [z.detach() for z in features], [logits.detach() for logits in unimodal]
-        loss = loss + cross_entropy(network.fuse(frozen[0], batch.present, frozen[1]), batch.labels)
+    if has_weights(network):
+        loss = loss + detached_fusion_loss(network, features, batch)
     step(loss)
 
 
