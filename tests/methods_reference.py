@@ -4,6 +4,7 @@ Each reference is made with the number of modalities and the strength, called wi
 expects in the network, and returns the loss.
 """
 
+from copy import deepcopy
 from itertools import permutations
 from math import exp, tanh
 
@@ -202,3 +203,141 @@ def distance(a, b):
     """Euclidean; its gradient is 0 where they meet."""
     square = ((a - b) ** 2).sum()
     return square.sqrt() if square > 0 else square
+
+
+# --- methods with more than one update per batch, or losses of every head --------------------------------------------
+# These yield the loss of each update in turn, its gradients in the network, which is moved in between.
+
+
+def own_loss(network, batch, m):
+    """Cross-entropy of modality m's own head over the samples that have it; None if none has."""
+    logits = network.heads[m](network.encode_one(batch, m))
+    rows = samples_with(batch, m)
+    return mean([nll(logits[i], batch.labels[i]) for i in rows]) if rows else None
+
+
+def backward_into_the_fusion(network, batch):
+    """The fused loss, whose gradient reaches the fusion alone; None if that has no weights."""
+    parameters = list(network.fusion.parameters())
+    if not parameters:
+        return None
+    loss = fused_loss(network, network.encode(batch), batch)
+    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+        parameter.grad = gradient
+    return loss.item()
+
+
+class GBlending:
+    def __init__(self, n, strength, rehearse):
+        self.n, self.every, self.rehearse, self.w = n, strength, rehearse, [1 / (n + 1)] * (n + 1)
+
+    def __call__(self, network, batch, epoch):
+        if epoch % self.every == 1:
+            before, after = self.rehearse(None), [self.rehearse(k) for k in range(self.n + 1)]
+            w = []
+            for k, losses in enumerate(after):
+                gain = before.val[k] - losses.val[k]
+                overfitting = (losses.val[k] - losses.train[k]) - (before.val[k] - before.train[k])
+                w.append(max(gain, 0) / max(overfitting, 0.05) ** 2)
+            if sum(w) > 0:
+                self.w = [x / sum(w) for x in w]
+        loss = self.w[self.n] * fused_loss(network, network.encode(batch), batch)
+        for m in range(self.n):
+            loss = loss + self.w[m] * (own_loss(network, batch, m) or 0)
+        loss.backward()
+        yield loss.item()
+
+
+class MLA:
+    def __init__(self, n, strength, rehearse):
+        self.n, self.alpha, self.means = n, strength, []
+
+    def __call__(self, network, batch, epoch):
+        fusion_sees = deepcopy(network)  # features of the batch's beginning, heads of its end
+        for m in range(self.n):
+            rows = samples_with(batch, m)
+            if rows:
+                z = network.encode_one(batch, m)
+                self.means.append(mean([z[i] for i in rows]).detach().double())
+                loss = own_loss(network, batch, m)
+                loss.backward()
+                inverse = torch.eye(z.shape[1]).double() + sum(torch.outer(r, r) for r in self.means) / self.alpha
+                head = network.heads[m].weight
+                head.grad = (head.grad.double() @ inverse.inverse()).float()
+                yield loss.item()
+        fusion_sees.heads, fusion_sees.fusion = network.heads, network.fusion
+        loss = backward_into_the_fusion(fusion_sees, batch)
+        if loss is not None:
+            yield loss
+
+
+class ReconBoost:
+    def __init__(self, n, strength, rehearse):
+        self.n, self.strength = n, strength
+
+    def __call__(self, network, batch, epoch):
+        turns = [*range(self.n), "all"]
+        m = turns[(epoch - 1) % len(turns)]
+        if m == "all":
+            loss = fused_loss(network, network.encode(batch), batch)
+            loss.backward()
+            yield loss.item()
+            return
+        with torch.no_grad():
+            logits = [network.heads[j](z) for j, z in enumerate(network.encode(batch))]
+        mine, terms = network.heads[m](network.encode_one(batch, m)), []
+        for i in samples_with(batch, m):
+            y = batch.labels[i]
+            others = [logits[j][i] for j in range(self.n) if j != m and batch.present[i, j]]
+            q = sum(others).softmax(0)[y] if others else 0.0
+            terms.append((5 - 5 * self.strength * q) / 5 * nll(mine[i], y))
+        total = backward_into_the_fusion(network, batch) or 0.0
+        if terms:
+            loss = mean(terms)
+            loss.backward()
+            total += loss.item()
+        if terms or any(True for _ in network.fusion.parameters()):
+            yield total
+
+
+class MMPareto:
+    def __init__(self, n, strength, rehearse):
+        self.n, self.gamma = n, strength
+
+    def __call__(self, network, batch, epoch):
+        fused = fused_loss(network, network.encode(batch), batch)
+        fused.backward()
+        g0 = self.vectors(network)
+        network.zero_grad()
+        own = [own_loss(network, batch, m) for m in range(self.n)]
+        sum(loss for loss in own if loss is not None).backward()
+        g1 = self.vectors(network)
+        network.zero_grad()
+        loss = fused_loss(network, network.encode(batch), batch)
+        loss = loss + sum(own_loss(network, batch, m) for m in range(self.n) if own[m] is not None)
+        loss.backward()
+        for m, encoder in enumerate(network.encoders):
+            a = 0.5 if g0[m] @ g1[m] >= 0 else self.shortest(g0[m], g1[m])
+            h = a * g0[m] + (1 - a) * g1[m]
+            h = h / h.norm().clamp(min=1e-30) * (g0[m] + g1[m]).norm() * self.gamma
+            parameters = list(encoder.parameters())
+            for parameter, piece in zip(parameters, h.float().split([p.numel() for p in parameters]), strict=True):
+                parameter.grad = piece.view_as(parameter)
+        yield loss.item()
+
+    def vectors(self, network):
+        """Each encoder's gradient as one vector."""
+        none = torch.zeros
+        return [
+            torch.cat([none(p.numel()) if p.grad is None else p.grad.flatten() for p in e.parameters()]).double()
+            for e in network.encoders
+        ]
+
+    def shortest(self, a, b):
+        """x in [0, 1] with the shortest x a + (1 - x) b, by thirds."""
+        low, high = 0.0, 1.0
+        for _ in range(100):
+            third = (high - low) / 3
+            lengths = [(x * a + (1 - x) * b).norm() for x in (low + third, high - third)]
+            low, high = (low, high - third) if lengths[0] < lengths[1] else (low + third, high)
+        return low

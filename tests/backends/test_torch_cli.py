@@ -190,7 +190,7 @@ def test_a_configuration_that_is_missing(command, tmp_path):
 # --- wrong usage -----------------------------------------------------------------------------------------------------
 
 USAGE = [
-    ("--method mla", "method must be one of equilib, .*, got 'mla'"),
+    ("--method sgd", "method must be one of equilib, .*, got 'sgd'"),
     ("--fusion gate", "fusion must be one of concat, mlp, sum, memory, confidence, got 'gate'"),
     ("--policy best", "policy must be one of weak-to-strong, .*, got 'best'"),
     ("--value f1", "value must be one of accuracy, .*, got 'f1'"),

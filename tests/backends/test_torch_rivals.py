@@ -17,7 +17,7 @@ from equilib_torch import InputError, fit
 from equilib_torch.network import FusionName
 
 FUSIONS = get_args(FusionName)
-RIVALS = ["modality-dropout", "ogm-ge", "agm", "pmr"]
+RIVALS = ["modality-dropout", "ogm-ge", "agm", "pmr", "g-blending", "mla", "reconboost", "mmpareto"]
 REFERENCES = {"ogm-ge": written_out.OGMGE, "agm": written_out.AGM, "pmr": written_out.PMR}
 
 

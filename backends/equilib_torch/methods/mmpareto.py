@@ -32,7 +32,8 @@ class ParetoIntegration:
         unimodal = network.unimodal(seen)
         fused = cross_entropy(network.fuse(seen, batch.present, unimodal), batch.labels)
         own = torch.stack([unimodal_loss(logits, batch, m) for m, logits in enumerate(unimodal)]).sum()
-        starts = [torch.autograd.grad(loss, seen, retain_graph=True) for loss in (fused, own)]
+        with torch.autocast(fused.device.type, enabled=False):  # backward goes in the precisions of forward
+            starts = [torch.autograd.grad(loss, seen, retain_graph=True) for loss in (fused, own)]
 
         def adjust() -> None:
             for m, encoder in enumerate(network.encoders):
@@ -56,8 +57,9 @@ class ParetoIntegration:
         shortest = -(g1 @ difference) / (difference @ difference).clamp(min=torch.finfo(g0.dtype).tiny)
         a0 = torch.where(g0 @ g1 < 0, shortest.clamp(0, 1), 0.5)
         h = a0 * g0 + (1 - a0) * g1
-        length = torch.linalg.vector_norm(h)
-        scale = torch.linalg.vector_norm(g0 + g1) / length.clamp(min=torch.finfo(g0.dtype).tiny)
+        length, norms = torch.linalg.vector_norm(h), torch.linalg.vector_norm(torch.stack([g0, g1]), dim=1)
+        rounding = 8 * torch.finfo(h.dtype).eps * norms.sum()  # what is left of h where they are opposite
+        scale = torch.where(length > rounding, torch.linalg.vector_norm(g0 + g1) / length, 0.0)
         gradient: Tensor = self._gamma * scale * h
         return gradient
 
