@@ -111,6 +111,8 @@ def shares_png(outcomes: Sequence[Outcome], variants: Sequence[str]) -> bytes:
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
     for ax, name in zip(grid, shown, strict=False):
         plot_mean_shares(histories[name], ax).set_title(name, fontsize="small")
+    highest = max(np.max(np.asarray(line.get_ydata())) for ax in grid for line in ax.get_lines())
+    grid[0].set_ylim(0, 1.05 * highest)  # of all, which share it
     for ax in grid[len(shown) :]:
         ax.set_visible(False)
     figure.supxlabel("epoch", fontsize="medium")

@@ -11,6 +11,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 import yaml
 from tqdm import tqdm
 
@@ -116,7 +117,8 @@ def run_all(runs: Sequence[PlannedRun], *, jobs: int = 1, progress: bool = False
             for options in queue:
                 tell(options, train_run(options, partial(tell, options, None)))
         else:
-            run_in_workers(train_run, queue, jobs, tell)
+            threads = max(1, torch.get_num_threads() // jobs)
+            run_in_workers(partial(_train_with_threads, threads), queue, jobs, tell)
     return [run.outcome(reasons.get(run.path, "")) for run in runs]
 
 
@@ -144,6 +146,11 @@ def train_run(options: TrainOptions, on_epoch: Callable[[], None]) -> str:
     except Exception as error:  # a campaign of hundreds of runs goes on; `train` by itself shows the traceback
         return " ".join(f"{type(error).__name__}: {error}".split())
     return ""
+
+
+def _train_with_threads(threads: int, options: TrainOptions, on_epoch: Callable[[], None]) -> str:
+    torch.set_num_threads(threads)
+    return train_run(options, on_epoch)
 
 
 def read_outcome(path: Path, variant: str) -> Outcome:

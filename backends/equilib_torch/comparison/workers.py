@@ -10,32 +10,29 @@ from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from typing import Any, TypeVar
 
-import torch
-
-from ..options import TrainOptions
-
-Train = Callable[[TrainOptions, Callable[[], None]], str]
-Tell = Callable[[TrainOptions, str | None], None]
+T = TypeVar("T")
+Train = Callable[[T, Callable[[], None]], str]
+Tell = Callable[[T, str | None], None]
 
 
-def run_in_workers(train: Train, queue: Sequence[TrainOptions], jobs: int, tell: Tell) -> None:
+def run_in_workers(train: Train[T], queue: Sequence[T], jobs: int, tell: Tell[T]) -> None:
     """Train everything in the queue, `jobs` at a time, each in a process of its own.
 
     Args:
         train: a function of a module, called in a worker with options and what to call after every epoch; returns why
             it failed, or nothing.
-        queue: what to train.
-        jobs: number of workers; they share the threads that torch would use here.
+        queue: options of each run.
+        jobs: number of workers.
         tell: called here with a run and None after every epoch of it, and with the reason or "" at its end.
     """
     waiting, idle = deque(queue), list["_Worker"]()
-    busy: dict[Connection, tuple[_Worker, TrainOptions]] = {}
-    threads = max(1, torch.get_num_threads() // jobs)
+    busy: dict[Connection, tuple[_Worker, T]] = {}
     try:
         while waiting or busy:
             while waiting and len(busy) < jobs:
-                worker = idle.pop() if idle else _Worker(train, threads)
+                worker = idle.pop() if idle else _Worker(train)
                 busy[worker.connection] = worker, waiting.popleft()
                 with suppress(OSError):  # it died meanwhile; reading from it will say so
                     worker.connection.send(busy[worker.connection][1])
@@ -45,6 +42,7 @@ def run_in_workers(train: Train, queue: Sequence[TrainOptions], jobs: int, tell:
                     message = worker.connection.recv()
                 except (EOFError, OSError):
                     del busy[worker.connection]
+                    worker.process.join(5)
                     worker.stop()
                     message = f"its process ended with exit code {worker.process.exitcode}"
                 else:
@@ -59,10 +57,10 @@ def run_in_workers(train: Train, queue: Sequence[TrainOptions], jobs: int, tell:
 class _Worker:
     """A process that waits for options, one run at a time."""
 
-    def __init__(self, train: Train, threads: int) -> None:
+    def __init__(self, train: Train[Any]) -> None:
         context = get_context("spawn")
         self.connection, other = context.Pipe()
-        self.process: SpawnProcess = context.Process(target=_work, args=(train, other, threads), daemon=True)
+        self.process: SpawnProcess = context.Process(target=_work, args=(train, other), daemon=True)
         with _uninterrupted():
             self.process.start()
         other.close()  # or the end of the process would not be the end of what can be read
@@ -77,8 +75,7 @@ class _Worker:
         self.connection.close()
 
 
-def _work(train: Train, connection: Connection, threads: int) -> None:
-    torch.set_num_threads(threads)
+def _work(train: Train[Any], connection: Connection) -> None:
     # The parent is gone when nothing can be read or written any more.
     with suppress(EOFError, OSError):
         while True:
