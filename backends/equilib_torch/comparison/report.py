@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
@@ -40,32 +40,35 @@ def write_report(directory: Path, table: Table, outcomes: Sequence[Outcome], var
 
 
 def markdown(table: Table) -> str:
-    """The table for a person, the best mean of every column in bold, with what it takes to read it below."""
+    """The table for a person, with what it takes to read it below."""
+    found = [f"# Comparison on {plain(table.dataset)}", "", *table_lines(table), ""]
+    return "\n".join([*found, *(f"- {note}" for note in [*notes(table), versions_note(table)]), ""])
+
+
+def table_lines(table: Table) -> list[str]:
+    """The table in Markdown, a line per variant, the best mean of every column in bold."""
     shown = [column for column in table.columns if column.key != "seconds_per_epoch"]
     if all(math.isnan(row.mean("relative_seconds")) for row in table.rows):
         shown = [column for column in table.columns if column.key != "relative_seconds"]
     tests = [f"p, {BASELINE}", "p, best rival", f"p, {BASELINE}, 50% missing"]
     head = ["variant", *(column.title for column in shown), *tests]
-    lines = [f"# Comparison on {_plain(table.dataset)}", "", _line(map(_plain, head)), _line(["---"] * len(head))]
-    best = {column.key: _best(column, table.rows) for column in shown}
+    lines = [line(map(plain, head)), line(["---"] * len(head))]
+    best = {column.key: best_mean(column, table.rows) for column in shown}
     for row in table.rows:
-        cells = [_cell(row, column, best[column.key]) for column in shown]
-        lines.append(_line([_name(row), *cells, *map(show_p, (row.p_joint, row.p_rival, row.p_missing))]))
-    lines += ["", *(f"- {note}" for note in notes(table)), ""]
-    return "\n".join(lines)
+        cells = [cell(row, column, best[column.key]) for column in shown]
+        lines.append(line([_name(row), *cells, *map(show_p, (row.p_joint, row.p_rival, row.p_missing))]))
+    return lines
 
 
 def notes(table: Table) -> list[str]:
     """What the table rests on, and the correlation of balance and accuracy, as sentences."""
     failed = [f"`{row.variant}` seed {seed} failed: {why}." for row in table.rows for seed, why in row.failed.items()]
-    versions = (f"{name} {' and '.join(found)}" for name, found in table.versions.items())
     rival = f"; the best rival is `{table.rival}`" if table.rival else ""
     return [
         f"Mean ± standard deviation over seeds {', '.join(map(str, table.seeds))}; "
         f"epochs: {', '.join(map(str, table.epochs))}; on test, by the best epoch on validation; best mean in bold.",
         f"p: two-sided paired t-test over the seeds, Holm-corrected per column{rival}.",
         spearman_note(table),
-        f"Versions: {', '.join(versions)}.",
         *failed,
     ]
 
@@ -78,6 +81,12 @@ def spearman_note(table: Table) -> str:
         f"Spearman's ρ of EDM and accuracy: {show(table.rho, 2)} over {table.n_runs} runs (p {show_p(table.rho_p)}); "
         "negative if lower EDM goes with higher accuracy."
     )
+
+
+def versions_note(table: Table) -> str:
+    """The packages that trained."""
+    versions = (f"{name} {' and '.join(found)}" for name, found in table.versions.items())
+    return f"Versions: {', '.join(versions)}."
 
 
 def table_csv(table: Table) -> str:
@@ -165,7 +174,8 @@ def show_p(p: float) -> str:
     return "<.001" if p < 0.0005 else show(p)
 
 
-def _cell(row: Row, column: Column, best: float) -> str:
+def cell(row: Row, column: Column, best: float) -> str:
+    """A figure as mean ± deviation, bold if its mean is the best one."""
     mean, sd = row.mean(column.key), row.sd(column.key)
     if math.isnan(mean):
         return "failed" if column.key == "accuracy" else ""
@@ -174,7 +184,7 @@ def _cell(row: Row, column: Column, best: float) -> str:
     return f"**{text}**" if round(mean, digits) == best else text
 
 
-def _best(column: Column, rows: Sequence[Row]) -> float:
+def best_mean(column: Column, rows: Sequence[Row]) -> float:
     """The best mean as printed, so that all that look the best are bold."""
     means = [mean for row in rows if not math.isnan(mean := round(row.mean(column.key), _digits(column)))]
     if not means or not column.best:
@@ -191,12 +201,13 @@ def _name(row: Row) -> str:
     return f"`{row.variant}`" + (f" ({len(row.failed)} of {n} failed)" if row.failed else "")
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Names of data sets and modalities may be anything; in a table they must be one cell."""
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def _line(cells: Any) -> str:
+def line(cells: Iterable[str]) -> str:
+    """A line of a Markdown table."""
     return f"| {' | '.join(cells)} |"
 
 
