@@ -7,6 +7,7 @@ from io import StringIO
 
 import numpy as np
 import pytest
+from comparison_samples import outcome_of
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -21,7 +22,6 @@ from equilib_torch.comparison.plots import (
     shares_png,
 )
 from equilib_torch.comparison.report import as_json, markdown, runs_csv, show, show_p, table_csv
-from equilib_torch.comparison.runs import Outcome
 from equilib_torch.comparison.statistics import holm, mean_ranks, mean_sd, paired_p, spearman
 from equilib_torch.comparison.table import summarise_runs
 from equilib_torch.comparison.variants import Variant, name_of, read_variant
@@ -117,24 +117,6 @@ def test_mean_ranks():
 
 
 # --- the table -------------------------------------------------------------------------------------------------------
-
-
-def outcome_of(variant, seed, accuracy, edm=0.5, *, seconds=2.0, names=("a", "b"), reason=""):
-    summary = {
-        "dataset": "toy",
-        "seed": seed,
-        "modalities": list(names),
-        "epochs": 2,
-        "test_accuracy": accuracy,
-        "test_macro_f1": accuracy / 2,
-        "unimodal_accuracy": {name: accuracy / (k + 2) for k, name in enumerate(names)},
-        "missing_modality": {"0.3": 0.9 * accuracy, "0.5": 0.8 * accuracy, "0.7": 0.7 * accuracy},
-        "edm": edm,
-        "seconds": {"train": seconds, "schedule": seconds / 4},
-        "versions": {"torch": "1"},
-    }
-    history = tuple({"epoch": e, "shares": {name: 1 / len(names) for name in names}} for e in (1, 2))
-    return Outcome(variant, seed, None, reason) if reason else Outcome(variant, seed, summary, "", history)
 
 
 ACCURACIES = {

@@ -20,13 +20,14 @@ from .variants import Variant
 
 
 def write_report(directory: Path, table: Table, outcomes: Sequence[Outcome], variants: Sequence[Variant]) -> None:
-    """All files of a comparison.
+    """All files of a comparison, in a directory that is made if need be.
 
     Raises:
         OSError: the disk is full or refuses.
     """
     details = json.dumps(as_json(table, outcomes, variants), indent=2, allow_nan=False)
     names = [variant.name for variant in variants]
+    directory.mkdir(parents=True, exist_ok=True)
     for name, content in {
         "table.md": markdown(table).encode(),
         "table.csv": table_csv(table).encode(),
