@@ -71,6 +71,13 @@ def choose(kind: str, wanted: Sequence[str] | None, known: Sequence[str]) -> lis
     return list(wanted or known)
 
 
+def positive(text: str) -> int:
+    """A number from 1, for argparse."""
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
+
+
 def ending(prog: str, argv: Sequence[str] | None, command: Callable[[], int]) -> int:
     """Run a command; 2 and one line for bad input, 130 and how to go on if interrupted."""
     try:

@@ -32,7 +32,7 @@ from equilib_torch.comparison.table import Row, Table, summarise_runs
 from equilib_torch.comparison.variants import OURS, Variant, default_variants
 from equilib_torch.files import write_atomically
 
-from .campaign import DATASETS, TUNED, choose, ending, read_tuned, variants_for
+from .campaign import DATASETS, TUNED, choose, ending, positive, read_tuned, variants_for
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 POLICIES = ("strong-to-weak", "random", "fixed")  # beside weak-to-strong, the usual one
@@ -222,9 +222,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure and write; the exit code."""
     parser = argparse.ArgumentParser(prog="benchmarks.results", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--output", type=Path, required=True, help="directory of the runs, new or to go on with")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--jobs", type=positive, default=1, help="runs at a time")
     parser.add_argument("--datasets", nargs="+", help=f"of {', '.join(DATASETS)}; default: all")
-    parser.add_argument("--seeds", type=int, default=5, help="number of seeds, from 0")
+    parser.add_argument("--seeds", type=positive, default=5, help="number of seeds, from 0")
     parser.add_argument("--write", type=Path, default=RESULTS, help="default: benchmarks/RESULTS.md")
     asked = parser.parse_args(argv)
 

@@ -23,7 +23,7 @@ from equilib_torch.comparison.variants import default_variants, read_variant
 from equilib_torch.files import write_atomically
 from equilib_torch.methods import METHODS
 
-from .campaign import DATASETS, TUNED, choose, ending, read_tuned, variants_for
+from .campaign import DATASETS, TUNED, choose, ending, positive, read_tuned, variants_for
 
 STRENGTHS = (1.0, 1 / 3, 3.0)  # times the default, which wins where several are equal
 LEARNING_RATES = (1.0, 0.5, 2.0)
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Tune and write; the exit code."""
     parser = argparse.ArgumentParser(prog="benchmarks.tune", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--output", type=Path, required=True, help="directory of the runs, new or to go on with")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--jobs", type=positive, default=1, help="runs at a time")
     parser.add_argument("--datasets", nargs="+", help=f"of {', '.join(DATASETS)}; default: all")
     parser.add_argument("--methods", nargs="+", help="methods or variants; default: all, and joint:fusion=memory")
     parser.add_argument("--trial-seeds", nargs="+", type=int, default=list(SEEDS), help="default: 100 101")

@@ -88,6 +88,9 @@ def test_wrong_usage(toy, tmp_path, capsys):
     for main in (tune.main, results.main):
         assert main(["--output", "runs", "--datasets", "nowhere"]) == 2
         assert "datasets must be of toy.npz, got 'nowhere'" in capsys.readouterr().err
+        with pytest.raises(SystemExit):
+            main(["--output", "runs", "--jobs", "0"])
+        assert "argument --jobs: invalid positive value: '0'" in capsys.readouterr().err
     assert tune.main(["--output", "runs", "--methods", "nothing"]) == 2
     (tmp_path / "tuned.json").write_text("[1]")
     with pytest.raises(InputError, match=r"tuned.json must hold"):

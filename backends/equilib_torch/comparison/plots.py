@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 
+from ..summary import MISSING_RATES
 from .runs import Outcome
 from .statistics import mean_sd, spearman
 
@@ -32,7 +33,7 @@ def plot_accuracy_edm(outcomes: Sequence[Outcome], variants: Sequence[str], ax: 
     for k, name in enumerate(variants):
         points = [(summary["edm"], summary["test_accuracy"]) for variant, summary in done if variant == name]
         if points:
-            ax.plot(*zip(*points, strict=True), ls="", alpha=0.85, label=name, **_style(k, len(variants)))
+            ax.plot(*zip(*points, strict=True), ls="", alpha=0.85, label=name, **_style(k))
     rho, p = spearman([s["edm"] for _, s in done], [s["test_accuracy"] for _, s in done])
     found = "not defined" if np.isnan(rho) else f"{rho:.2f}, p {'< 0.001' if p < 0.0005 else f'= {p:.3f}'}"
     ax.set(xlabel="EDM (0: in equilibrium)", ylabel="test accuracy")
@@ -51,18 +52,19 @@ def plot_accuracy_missing(outcomes: Sequence[Outcome], variants: Sequence[str], 
         ax: where to draw; default: a new figure's axes.
     """
     ax = ax if ax is not None else Figure(figsize=(7, 4.5), layout="constrained").subplots()
+    rates = [0.0, *MISSING_RATES]
     for k, name in enumerate(variants):
         summaries = [o.summary for o in outcomes if o.variant == name and o.summary is not None]
         if not summaries:
             continue
-        rates = [0.0, *map(float, summaries[0]["missing_modality"])]
         values = [[s["test_accuracy"], *s["missing_modality"].values()] for s in summaries]
         means, sds = np.array([mean_sd(of_rate) for of_rate in zip(*values, strict=True)]).T
         # Beside each other, or the bars of many variants would hide each other.
-        shift = 0.03 * ((k + 0.5) / len(variants) - 0.5)
-        style = _style(k, len(variants))
-        ax.errorbar(np.array(rates) + shift, means, np.nan_to_num(sds), lw=1, elinewidth=0.8, label=name, **style)
-    ax.set(xlabel="probability of a modality to be missing", ylabel="expected test accuracy")
+        shift = min(0.007, 0.12 / len(variants)) * (k - (len(variants) - 1) / 2)
+        style = _style(k)
+        ax.errorbar(np.array(rates) + shift, means, np.nan_to_num(sds), lw=0.8, elinewidth=0.8, label=name, **style)
+    ax.set(xlabel="probability of a modality to be missing", ylabel="expected test accuracy, mean ± sd over seeds")
+    ax.set_xticks(rates)
     ax.grid(alpha=0.3)
     _legend(ax)
     return ax
@@ -119,7 +121,9 @@ def shares_png(outcomes: Sequence[Outcome], variants: Sequence[str]) -> bytes:
     figure.supylabel("contribution share, mean over seeds", fontsize="medium")
     lines = grid[0].get_lines()
     names = list(histories[shown[0]][0][0]["shares"])
-    _as_written(figure.legend(lines, [*names, "equilibrium"], loc="outside right upper", fontsize="small"))
+    _as_written(
+        figure.legend(lines, [*names, "equilibrium"], loc="outside right upper", fontsize="small", frameon=False)
+    )
     return _png(figure)
 
 
@@ -127,8 +131,9 @@ def _figure(n_variants: int) -> Figure:
     return Figure(figsize=(8.5, max(4.5, 0.22 * n_variants + 1)), layout="constrained")
 
 
-def _style(k: int, n: int) -> dict[str, Any]:
-    colours = colormaps["tab10" if n <= 10 else "tab20"].colors  # type: ignore[attr-defined]  # of listed maps
+def _style(k: int) -> dict[str, Any]:
+    listed = colormaps["tab20"].colors  # type: ignore[attr-defined]  # pairs of a dark and a light one
+    colours = [*listed[::2], *listed[1::2]]
     return {"color": colours[k % len(colours)], "marker": _MARKERS[k % len(_MARKERS)], "ms": 5}
 
 

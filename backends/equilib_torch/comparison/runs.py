@@ -94,7 +94,12 @@ def run_all(runs: Sequence[PlannedRun], *, jobs: int = 1, progress: bool = False
     """Train what is not finished, in `jobs` processes; what fails does not keep the others from being trained.
 
     An interruption leaves what is finished as it is, and no process behind.
+
+    Raises:
+        InputError: `jobs` is less than 1.
     """
+    if jobs < 1:
+        raise InputError(f"jobs must be at least 1, got {jobs}")
     missing = [run for run in runs if not run.finished]
     for run in missing:
         if run.path.exists():
