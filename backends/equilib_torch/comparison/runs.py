@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -155,6 +156,8 @@ def train_run(options: TrainOptions, on_epoch: Callable[[], None]) -> str:
 
 def _train_with_threads(threads: int, options: TrainOptions, on_epoch: Callable[[], None]) -> str:
     torch.set_num_threads(threads)
+    # tqdm's usual lock is shared with other processes, and Python complains of it when this one is ended.
+    tqdm.set_lock(threading.RLock())
     return train_run(options, on_epoch)
 
 

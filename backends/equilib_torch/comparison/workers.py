@@ -50,8 +50,10 @@ def run_in_workers(train: Train[T], queue: Sequence[T], jobs: int, tell: Tell[T]
                         idle.append(busy.pop(worker.connection)[0])
                 tell(options, message)
     finally:
-        for worker in [*idle, *(worker for worker, _ in busy.values())]:
+        for worker, _ in busy.values():
             worker.stop()
+        for worker in idle:
+            worker.dismiss()
 
 
 class _Worker:
@@ -64,6 +66,12 @@ class _Worker:
         with _uninterrupted():
             self.process.start()
         other.close()  # or the end of the process would not be the end of what can be read
+
+    def dismiss(self) -> None:
+        """Let it end by itself, for there is nothing more to do."""
+        self.connection.close()
+        self.process.join(5)
+        self.stop()
 
     def stop(self) -> None:
         """End it, whatever it is doing."""
