@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from equilib.compare import main
@@ -22,6 +23,7 @@ from equilib_torch import TrainOptions
 from equilib_torch.comparison import runs
 from equilib_torch.comparison.runs import read_outcomes
 from equilib_torch.comparison.table import summarise_runs
+from equilib_torch.comparison.variants import read_variants
 from equilib_torch.comparison.workers import run_in_workers
 from equilib_torch.data import DESCRIPTIONS
 from equilib_torch.methods import METHODS
@@ -278,6 +280,19 @@ def test_wrong_usage_trains_nothing(command, trained, argv, message, tmp_path):
     refused(command("--output", tmp_path / "out", *argv), message)
     assert trained == []
     assert not list(tmp_path.glob("out/runs/*"))
+
+
+def test_checking_draws_no_random_numbers_and_trains_nothing(make_dataset, make_options, monkeypatch):
+    def rehearsing(setting):
+        torch.rand(3)
+        setting.rehearse(None)
+        raise AssertionError("it goes on without having trained")
+
+    monkeypatch.setitem(METHODS, "pmr", replace(METHODS["pmr"], start=rehearsing))
+    before = torch.random.get_rng_state()
+    found = read_variants(["pmr", "equilib:encoder=a=mlp:encoder=b=mlp"], make_options(), make_dataset())
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert found[1].options.encoders == {"a": "mlp", "b": "mlp"}
 
 
 def test_directories_that_are_no_comparison(command, tmp_path):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from urllib.parse import quote, unquote
+
+import torch
 
 from ..arguments import parse_options
 from ..data import Dataset
@@ -112,11 +115,9 @@ class _WouldTrainError(Exception):
 
 def _start(options: TrainOptions, dataset: Dataset) -> None:
     """Go as far as one can without training."""
-    network = MultimodalNetwork(check(options, dataset))
-    try:
-        METHODS[options.method].start(Setting(network, options.chosen_strength, _would_train))
-    except _WouldTrainError:
-        return
+    config = check(options, dataset)
+    with torch.random.fork_rng(range(torch.cuda.device_count())), suppress(_WouldTrainError):
+        METHODS[options.method].start(Setting(MultimodalNetwork(config), options.chosen_strength, _would_train))
 
 
 def _would_train(update: Update | None) -> Losses:
