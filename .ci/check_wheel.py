@@ -34,9 +34,9 @@ def require(holds: bool, rule: str) -> None:
     print(f"ok: {rule}")
 
 
-def train(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the training command."""
-    command = [sys.executable, "-m", "equilib.train", *arguments]
+def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run one of the commands."""
+    command = [sys.executable, "-m", f"equilib.{name}", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - this very Python
 
 
@@ -59,11 +59,11 @@ def check_core() -> None:
     require("site-packages" in equilib.__file__, "equilib comes from the wheel")
     require(shapley_schedule([0.6, 0.2]).order.tolist() == [1, 0] and edm([1.0, 1.0]) == 0, "the core works on NumPy")
     require("torch" not in sys.modules, "without torch")
-    for arguments in ([], ["--list", "datasets"]):
-        result = train(*arguments)
+    for arguments in (["train"], ["train", "--list", "datasets"], ["compare"]):
+        result = run(*arguments)
         lines = result.stderr.splitlines()
         told = result.returncode == 2 and len(lines) == 1 and "pip install 'equilib[torch]'" in lines[0]
-        require(told, f"train {' '.join(arguments)} exits with 2 and says in one line: {result.stderr.strip()}")
+        require(told, f"{' '.join(arguments)} exits with 2 and says in one line: {result.stderr.strip()}")
 
 
 def check_torch() -> None:
@@ -73,13 +73,20 @@ def check_torch() -> None:
         require(entry.load() is not None, f"entry point {entry.group}: {entry.name} = {entry.value} loads")
     require(any(entry.group == BACKENDS and entry.name == "torch" for entry in entries), "the backend torch is there")
     require(any(entry.group == KERNELS and entry.name == "cupy" for entry in entries), "the kernels cupy are there")
-    listed = train("--list", "datasets")
+    listed = run("train", "--list", "datasets")
     require(listed.returncode == 0 and "av-digits" in listed.stdout, "train --list datasets works")
     with tempfile.TemporaryDirectory() as folder:
-        run = Path(folder) / "run"
-        trained = train("--dataset", "mfeat-small", "--epochs", "1", "--output", str(run))
+        common = ("--dataset", "mfeat-small", "--epochs", "1", "--output")
+        trained = run("train", *common, f"{folder}/run")
         print(trained.stdout, trained.stderr if trained.returncode else "", sep="")
-        require(trained.returncode == 0 and (run / "summary.json").is_file(), "train --dataset mfeat-small works")
+        written = Path(folder, "run", "summary.json").is_file()
+        require(trained.returncode == 0 and written, "train --dataset mfeat-small works")
+        compared = run(
+            "compare", *common, f"{folder}/comparison", "--methods", "joint,pmr", "--seeds", "2", "--jobs", "2"
+        )
+        print(compared.stdout, compared.stderr if compared.returncode else "", sep="")
+        written = Path(folder, "comparison", "comparison.json").is_file()
+        require(compared.returncode == 0 and written, "compare --dataset mfeat-small works")
 
 
 if __name__ == "__main__":

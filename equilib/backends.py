@@ -21,6 +21,9 @@ class Backend(Protocol):
     def train(self, argv: Sequence[str]) -> int:
         """Run the training command with these arguments and return its exit code."""
 
+    def compare(self, argv: Sequence[str]) -> int:
+        """Run the comparing command with these arguments and return its exit code."""
+
     def names(self, what: Listing) -> Mapping[str, str]:
         """Known names of one kind, each with a one-line description."""
 

@@ -67,14 +67,21 @@ class TorchBackend:
 
     def train(self, argv: Sequence[str]) -> int:
         """Run the training command with these arguments and return its exit code."""
-        # OpenMP threads that spin while they wait for each other slow a busy machine down many times over. It reads
-        # this when torch is loaded.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        _wait_quietly()
         try:
             from .cli import train_command
         except ModuleNotFoundError as error:
             raise _explained(error) from error
         return train_command(argv)
+
+    def compare(self, argv: Sequence[str]) -> int:
+        """Run the comparing command with these arguments and return its exit code."""
+        _wait_quietly()
+        try:
+            from .comparison.cli import compare_command
+        except ModuleNotFoundError as error:
+            raise _explained(error) from error
+        return compare_command(argv)
 
     def names(self, what: Listing) -> Mapping[str, str]:
         """Known data sets, methods or encoders, each with a one-line description."""
@@ -83,6 +90,12 @@ class TorchBackend:
         except ModuleNotFoundError as error:
             raise _explained(error) from error
         return known_names(what)
+
+
+def _wait_quietly() -> None:
+    # OpenMP threads that spin while they wait for each other slow a busy machine down many times over. It reads
+    # this when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _explained(error: ModuleNotFoundError) -> Exception:

@@ -19,6 +19,14 @@ from .options import TrainOptions
 from .plots import balance_png
 
 
+def settings(options: TrainOptions) -> dict[str, Any]:
+    """The contents of config.yaml: every option but the output."""
+    found = {name: value for name, value in asdict(options).items() if name != "output"}
+    if options.dataset not in BUILTIN:
+        found["dataset"] = str(Path(options.dataset).resolve())  # the file serves from anywhere
+    return found
+
+
 class RunDirectory:
     """Writes the files of one run.
 
@@ -44,10 +52,8 @@ class RunDirectory:
 
     def write_config(self, options: TrainOptions) -> None:
         """config.yaml: the resolved options, for --config. Where the run was written to is not one of them."""
-        settings = {name: value for name, value in asdict(options).items() if name != "output"}
-        if options.dataset not in BUILTIN:
-            settings["dataset"] = str(Path(options.dataset).resolve())  # the file serves from anywhere
-        write_atomically(self.path / "config.yaml", yaml.safe_dump(settings, sort_keys=False).encode())
+        content = yaml.safe_dump(settings(options), sort_keys=False).encode()
+        write_atomically(self.path / "config.yaml", content)
 
     def add_epoch(self, record: dict[str, Any], best: MultimodalNetwork | None) -> None:
         """Append a line to metrics.jsonl, and keep the network if it is the best so far."""

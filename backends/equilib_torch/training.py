@@ -25,7 +25,7 @@ from .errors import InputError
 from .evaluation import VALUES, Evaluation, evaluate
 from .methods import METHODS, Losses, Plan, Setting, Update
 from .naming import by_coalition, by_modality
-from .network import Mapping, MultimodalNetwork, configure
+from .network import Mapping, MultimodalNetwork, NetworkConfig, configure
 from .options import TrainOptions
 from .planning import make_plan
 from .rehearsal import rehearse
@@ -80,6 +80,31 @@ def fit(options: TrainOptions, dataset: Dataset, *, on_epoch: OnEpoch | None = N
     return Training(options, dataset).run(on_epoch=on_epoch, progress=progress)
 
 
+def check(options: TrainOptions, dataset: Dataset) -> NetworkConfig:
+    """What the network for these data would be, built of nothing but the options.
+
+    Raises:
+        InputError: options that do not fit the data.
+    """
+    n, n_train = len(dataset.modalities), len(dataset.splits["train"])
+    if options.batch_size > n_train:
+        raise InputError(
+            f"batch-size must be at most the {n_train} training samples, got {options.batch_size}; use --batch-size"
+        )
+    if options.updates is not None and not n <= options.updates <= MAX_UPDATES:
+        raise InputError(f"updates must be {n}, one per modality, to {MAX_UPDATES}, got {options.updates}")
+    if options.updates is not None and not METHODS[options.method].scheduled:
+        raise InputError(f"updates must be left out for method {options.method!r}: it updates all at once")
+    return configure(
+        dataset,
+        encoders=options.encoders,
+        fusion=options.chosen_fusion,
+        width=options.width,
+        dropout=options.dropout,
+        mapping=cast(Mapping, options.mapping),
+    )
+
+
 class Training:
     """A run that is set up: options held against data and machine, network built; `run` runs it.
 
@@ -88,21 +113,13 @@ class Training:
     """
 
     def __init__(self, options: TrainOptions, dataset: Dataset) -> None:
-        n, n_train = len(dataset.modalities), len(dataset.splits["train"])
-        if options.batch_size > n_train:
-            raise InputError(
-                f"batch-size must be at most the {n_train} training samples, got {options.batch_size}; use --batch-size"
-            )
-        if options.updates is not None and not n <= options.updates <= MAX_UPDATES:
-            raise InputError(f"updates must be {n}, one per modality, to {MAX_UPDATES}, got {options.updates}")
-        if options.updates is not None and not METHODS[options.method].scheduled:
-            raise InputError(f"updates must be left out for method {options.method!r}: it updates all at once")
+        config = check(options, dataset)
         self._options, self._dataset = options, dataset
         self._accelerator = accelerator = make_accelerator(options.device, options.precision)
         self._device: torch.device = accelerator.device
         with _private_random_state():
             _seed(options.seed, 0)
-            self._network = _new_network(options, dataset)
+            self._network = _new_network(config, dataset)
         self._network.to(self._device)
         self._update = METHODS[options.method].start(Setting(self._network, options.chosen_strength, self._rehearse))
         parameters = self._network.parameters()
@@ -208,15 +225,7 @@ def _is_finite(measured: Evaluation) -> bool:
     return math.isfinite(measured.log_likelihood) and bool(np.isfinite(measured.values).all())
 
 
-def _new_network(options: TrainOptions, dataset: Dataset) -> MultimodalNetwork:
-    config = configure(
-        dataset,
-        encoders=options.encoders,
-        fusion=options.chosen_fusion,
-        width=options.width,
-        dropout=options.dropout,
-        mapping=cast(Mapping, options.mapping),
-    )
+def _new_network(config: NetworkConfig, dataset: Dataset) -> MultimodalNetwork:
     network = MultimodalNetwork(config)
     network.fit_statistics(dataset)
     return network

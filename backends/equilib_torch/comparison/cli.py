@@ -1,0 +1,130 @@
+"""The comparing command of the torch backend: parse, check everything, train what is missing, write, show the table."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..arguments import add_options, new_parser, parse
+from ..data import load_dataset
+from ..device import make_accelerator
+from ..errors import InputError
+from ..options import TrainOptions
+from .report import markdown, write_report
+from .runs import PlannedRun, plan_runs, run_all
+from .table import summarise_runs
+from .variants import default_variants, read_variants
+
+_PROG = "equilib.compare"
+_DESCRIPTION = (
+    "Train several methods on one data set with the same options and several seeds, and put them in one table with "
+    "significance tests. The options below that train has too apply to all of them."
+)
+_LEFT_OUT = ("method", "strength", "seed", "output")
+
+
+class Request(NamedTuple):
+    """What the command line asks for.
+
+    Attributes:
+        common: options of all runs.
+        variants: their texts.
+        seeds: number of seeds, from 0.
+        jobs: number of processes.
+        output: directory of the comparison; None for one that is thrown away.
+    """
+
+    common: TrainOptions
+    variants: list[str]
+    seeds: int
+    jobs: int
+    output: str | None
+
+
+def compare_command(argv: Sequence[str]) -> int:
+    """Compare as these arguments say; return 0, 2 for bad input or a failed run, or 130 if interrupted."""
+    again = shlex.join(["python", "-m", _PROG, *argv])
+    runs: list[PlannedRun] = []
+    kept = False
+    try:
+        request = _parse(argv)
+        kept = request.output is not None
+        dataset = load_dataset(request.common.dataset, seed=0)
+        make_accelerator(request.common.device, request.common.precision)
+        variants = read_variants(request.variants, request.common, dataset)
+        with nullcontext(request.output) if request.output is not None else tempfile.TemporaryDirectory() as folder:
+            directory = _directory(folder)
+            runs = plan_runs(variants, range(request.seeds), directory)
+            outcomes = run_all(runs, jobs=request.jobs, progress=True)
+            failed = [outcome for outcome in outcomes if outcome.summary is None]
+            if len(failed) == len(outcomes):
+                raise InputError(f"all {len(failed)} runs failed, the first: {failed[0].reason}")
+            table = summarise_runs(outcomes)
+            print(markdown(table), end="")
+            if kept:
+                write_report(directory, table, outcomes, variants)
+                print(f"\nWritten to {directory}")
+        if failed:
+            return _fail(f"{len(failed)} of {len(outcomes)} runs failed, the first: {failed[0].reason}")
+    except InputError as error:
+        return _fail(str(error))
+    except OSError as error:
+        return _fail(f"cannot write the comparison: {error}")
+    except KeyboardInterrupt:
+        finished = sum(run.finished for run in runs)
+        state = f"; {finished} of {len(runs)} runs are finished; go on by: {again}" if kept and runs else ""
+        print(f"{_PROG}: interrupted{state}", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parse(argv: Sequence[str]) -> Request:
+    parser = new_parser(_PROG, _DESCRIPTION)
+    methods = (
+        "METHOD or METHOD:option=value:…, separated by commas, such as joint:fusion=memory or ogm-ge:strength=0.5; "
+        "default: every method and joint:fusion=memory"
+    )
+    parser.add_argument("--methods", type=str, default=",".join(default_variants()), help=methods)
+    parser.add_argument("--seeds", type=int, default=5, help="number of seeds, from 0; tests need 2")
+    parser.add_argument("--jobs", type=int, default=1, help="number of runs at a time, each in a process of its own")
+    output: dict[str, Any] = {"type": str | None, "default": None}
+    where = "directory for runs, tables and plots, new or that of a comparison to go on with; default: print the table"
+    parser.add_argument("--output", **output, help=where)
+    add_options(parser, TrainOptions(), leave_out=_LEFT_OUT)
+    known = parse(parser, argv)
+    for name in ("seeds", "jobs"):
+        if known[name] is None or known[name] < 1:
+            raise InputError(f"{name} must be at least 1, got {known[name]}")
+    given = {field.name: known[field.name] for field in fields(TrainOptions) if field.name not in _LEFT_OUT}
+    variants = [text.strip() for text in (known["methods"] or "").split(",")]
+    return Request(TrainOptions(**given), variants, known["seeds"], known["jobs"], known["output"])
+
+
+def _directory(path: str) -> Path:
+    """Make the directory of a comparison, or find it again."""
+    directory = Path(path)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if any(directory.iterdir()) and not (directory / "runs").is_dir():
+            raise InputError(f"output must be a new or empty directory, or a comparison's, {path!r} is not empty")
+        (directory / "runs").mkdir(exist_ok=True)
+    except FileExistsError as error:
+        raise InputError(
+            f"output must be a new or empty directory, or a comparison's, got the file {path!r}"
+        ) from error
+    except (OSError, ValueError) as error:  # a null byte is a ValueError
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"output must be a directory that can be written, got {path!r} ({error})") from error
+    return directory
+
+
+def _fail(message: str) -> int:
+    print(f"{_PROG}: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2

@@ -1,0 +1,91 @@
+"""What the benchmarks of training share: the data sets with their budgets, tuned options, and how a command ends."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from equilib_torch import InputError, TrainOptions, load_dataset
+from equilib_torch.comparison.variants import Variant, read_variants
+
+# Options of each data set, the same for all methods. av-digits-sum has four times the samples of the other av-digits.
+DATASETS: dict[str, dict[str, Any]] = {
+    "av-digits-noisy": {"epochs": 20},
+    "av-digits-pca": {"epochs": 20},
+    "av-digits-sum": {"epochs": 8},
+    "mfeat-small": {"epochs": 20},
+    "mfeat": {"epochs": 20},
+}
+TUNED = Path(__file__).parent / "tuned.json"
+
+Tuned = dict[str, dict[str, dict[str, float]]]  # data set -> variant -> option -> value
+
+
+def read_tuned(path: Path = TUNED) -> Tuned:
+    """What `tune` chose; nothing if it has not run.
+
+    Raises:
+        InputError: the file is not of that form.
+    """
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {data: {name: dict(options) for name, options in of.items()} for data, of in found.items()}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise InputError(
+            f"{path.name} must hold dataset, method, option and value, cannot be read ({error})"
+        ) from error
+
+
+def variants_for(dataset: str, texts: Sequence[str], tuned: Tuned) -> list[Variant]:
+    """Variants with the budget of a data set and, where they do not say otherwise, what was tuned for it.
+
+    A variant that was not tuned itself gets what was tuned for its method.
+    """
+    common = TrainOptions(dataset=dataset, **DATASETS[dataset])
+    variants = []
+    for variant in read_variants(texts, common, load_dataset(dataset, seed=0)):
+        method, *items = variant.name.split(":")
+        chosen = tuned.get(dataset, {})
+        said = {item.partition("=")[0] for item in items}
+        changes = {k: v for k, v in chosen.get(variant.name, chosen.get(method, {})).items() if k not in said}
+        variants.append(replace(variant, options=replace(variant.options, **changes)))
+    return variants
+
+
+def choose(kind: str, wanted: Sequence[str] | None, known: Sequence[str]) -> list[str]:
+    """Names asked for, or all.
+
+    Raises:
+        InputError: one is not known.
+    """
+    for name in wanted or ():
+        if name not in known:
+            raise InputError(f"{kind} must be of {', '.join(known)}, got {name!r}")
+    return list(wanted or known)
+
+
+def positive(text: str) -> int:
+    """A number from 1, for argparse."""
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
+
+
+def ending(prog: str, argv: Sequence[str] | None, command: Callable[[], int]) -> int:
+    """Run a command; 2 and one line for bad input, 130 and how to go on if interrupted."""
+    try:
+        return command()
+    except (InputError, OSError) as error:
+        print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        again = shlex.join(["python", "-m", prog, *(sys.argv[1:] if argv is None else argv)])
+        print(f"{prog}: interrupted; finished runs are kept, go on by: {again}", file=sys.stderr)
+        return 130

@@ -1,0 +1,98 @@
+"""Choose one option of every method on validation: benchmarks/tuned.json, which `results` reads.
+
+    python -m benchmarks.tune --output DIR [--jobs 2] [--datasets mfeat ...] [--methods pmr ...] [--trial-seeds 100 101]
+
+Every method gets the same number of trials, over its strength where it has one, else over the learning rate. What
+decides is the accuracy of the best epoch on validation, its mean over seeds that the results do not use; figures of the
+test part are not looked at. Runs are kept in DIR: the same command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from equilib_torch import InputError, TrainOptions
+from equilib_torch.comparison.runs import Outcome, plan_runs, run_all
+from equilib_torch.comparison.variants import default_variants, read_variant
+from equilib_torch.files import write_atomically
+from equilib_torch.methods import METHODS
+
+from .campaign import DATASETS, TUNED, choose, ending, positive, read_tuned, variants_for
+
+STRENGTHS = (1.0, 1 / 3, 3.0)  # times the default, which wins where several are equal
+LEARNING_RATES = (1.0, 0.5, 2.0)
+MOST = {"modality-dropout": 0.9}  # of a strength that is a probability
+SEEDS = (100, 101)
+
+
+def trials(text: str) -> list[tuple[str, float]]:
+    """The option and the values to try for a variant, its default first.
+
+    Example:
+        >>> trials("joint")
+        [('lr', 0.001), ('lr', 0.0005), ('lr', 0.002)]
+    """
+    options = read_variant(text, TrainOptions()).options
+    if METHODS[options.method].tunes and options.chosen_strength > 0:
+        most = MOST.get(options.method, float("inf"))
+        found = [("strength", min(most, options.chosen_strength * factor)) for factor in STRENGTHS]
+    else:
+        found = [("lr", options.lr * factor) for factor in LEARNING_RATES]
+    return [(option, float(f"{value:.4g}")) for option, value in found]
+
+
+def score(outcomes: Sequence[Outcome]) -> float:
+    """Mean over the seeds of the best epoch's accuracy on validation; -inf if a run failed."""
+    if any(not outcome.history for outcome in outcomes):
+        return -float("inf")
+    return float(np.mean([max(record["accuracy"] for record in outcome.history) for outcome in outcomes]))
+
+
+def tune(dataset: str, texts: Sequence[str], seeds: Sequence[int], directory: Path, jobs: int) -> dict[str, dict]:
+    """The chosen option of every variant on one data set."""
+    names = {text: [f"{text}:{option}={value:g}" for option, value in trials(text)] for text in texts}
+    variants = variants_for(dataset, [name for found in names.values() for name in dict.fromkeys(found)], {})
+    outcomes = run_all(plan_runs(variants, seeds, directory), jobs=jobs, progress=True)
+    chosen = {}
+    for text, found in names.items():
+        scores = [score([outcome for outcome in outcomes if outcome.variant == name]) for name in found]
+        if max(scores) == -float("inf"):
+            raise InputError(f"{dataset}: every trial of {text!r} has failed runs")
+        option, value = trials(text)[int(np.argmax(scores))]
+        chosen[text] = {option: value}
+        listed = ", ".join(f"{name.rpartition(':')[2]} {s:.4f}" for name, s in zip(found, scores, strict=True))
+        print(f"{dataset}: {text}: {option} {value:g} ({listed})", flush=True)
+    return chosen
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Tune and write; the exit code."""
+    parser = argparse.ArgumentParser(prog="benchmarks.tune", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--output", type=Path, required=True, help="directory of the runs, new or to go on with")
+    parser.add_argument("--jobs", type=positive, default=1, help="runs at a time")
+    parser.add_argument("--datasets", nargs="+", help=f"of {', '.join(DATASETS)}; default: all")
+    parser.add_argument("--methods", nargs="+", help="methods or variants; default: all, and joint:fusion=memory")
+    parser.add_argument("--trial-seeds", nargs="+", type=int, default=list(SEEDS), help="default: 100 101")
+    parser.add_argument("--write", type=Path, default=TUNED, help="default: benchmarks/tuned.json")
+    asked = parser.parse_args(argv)
+
+    def command() -> int:
+        for dataset in choose("datasets", asked.datasets, list(DATASETS)):
+            texts = choose("methods", asked.methods, default_variants())
+            chosen = tune(dataset, texts, asked.trial_seeds, asked.output / dataset, asked.jobs)
+            tuned = read_tuned(asked.write)  # anew each time: what another process chose meanwhile stays
+            tuned[dataset] = tuned.get(dataset, {}) | chosen
+            write_atomically(asked.write, (json.dumps(tuned, indent=2, sort_keys=True) + "\n").encode())
+        return 0
+
+    return ending("benchmarks.tune", argv, command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

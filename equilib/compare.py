@@ -1,0 +1,17 @@
+"""`python -m equilib.compare`: train several methods with a backend, over seeds, and put them in one table."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from .dispatch import dispatch
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Compare as the command line says and return the exit code."""
+    return dispatch("equilib.compare", argv, lambda backend, rest: backend.compare(rest))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
