@@ -31,14 +31,14 @@ MOST = {"modality-dropout": 0.9}  # of a strength that is a probability
 SEEDS = (100, 101)
 
 
-def trials(text: str) -> list[tuple[str, float]]:
-    """The option and the values to try for a variant, its default first.
+def trials(text: str, dataset: str = "av-digits-noisy") -> list[tuple[str, float]]:
+    """The option and the values to try for a variant on a data set, its default first.
 
     Example:
         >>> trials("joint")
         [('lr', 0.001), ('lr', 0.0005), ('lr', 0.002)]
     """
-    options = read_variant(text, TrainOptions()).options
+    options = read_variant(text, TrainOptions(**DATASETS.get(dataset, {}))).options
     if METHODS[options.method].tunes and options.chosen_strength > 0:
         most = MOST.get(options.method, float("inf"))
         found = [("strength", min(most, options.chosen_strength * factor)) for factor in STRENGTHS]
@@ -56,7 +56,7 @@ def score(outcomes: Sequence[Outcome]) -> float:
 
 def tune(dataset: str, texts: Sequence[str], seeds: Sequence[int], directory: Path, jobs: int) -> dict[str, dict]:
     """The chosen option of every variant on one data set."""
-    names = {text: [f"{text}:{option}={value:g}" for option, value in trials(text)] for text in texts}
+    names = {text: [f"{text}:{option}={value:g}" for option, value in trials(text, dataset)] for text in texts}
     variants = variants_for(dataset, [name for found in names.values() for name in dict.fromkeys(found)], {})
     outcomes = run_all(plan_runs(variants, seeds, directory), jobs=jobs, progress=True)
     chosen = {}
@@ -64,7 +64,7 @@ def tune(dataset: str, texts: Sequence[str], seeds: Sequence[int], directory: Pa
         scores = [score([outcome for outcome in outcomes if outcome.variant == name]) for name in found]
         if max(scores) == -float("inf"):
             raise InputError(f"{dataset}: every trial of {text!r} has failed runs")
-        option, value = trials(text)[int(np.argmax(scores))]
+        option, value = trials(text, dataset)[int(np.argmax(scores))]
         chosen[text] = {option: value}
         listed = ", ".join(f"{name.rpartition(':')[2]} {s:.4f}" for name, s in zip(found, scores, strict=True))
         print(f"{dataset}: {text}: {option} {value:g} ({listed})", flush=True)

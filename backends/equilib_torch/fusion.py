@@ -129,26 +129,34 @@ class MLPFusion(Fusion):
 
 
 class MemoryFusion(Fusion):
-    """Sum of the unimodal logits plus what the gated memory adds to them: l = Σ_m l_m + W h (ours).
+    """Sum of the unimodal logits plus what the gated memory adds to them: l = Σ_m l_m + MLP(h) (ours).
 
-    In a quick trial, a memory head alone was 3 points worse than the unimodal sum where modalities are independent
-    given the class.
+    A modality that is alone has nobody to be combined with: nothing is added, its own head answers. In a quick trial, a
+    memory head without the sum was 3 points worse than the sum where modalities are independent given the class.
     """
 
     def __init__(self, memory: GatedMemory, n_classes: int, width: int) -> None:
         super().__init__()
         self.memory = memory
         self.sum = SumFusion()
-        self.head = nn.Linear(width, n_classes)
+        self.hidden = nn.Linear(width, 2 * width)
+        self.head = nn.Linear(2 * width, n_classes)
 
     def forward(self, features: Sequence[Tensor], unimodal: Sequence[Tensor], present: Tensor) -> Tensor:
         """Logits of the modalities present, (B, n_classes)."""
-        joint: Tensor = self.head(self.memory(features, present))
+        joint = self.joint(self.memory(features, present))
         sums: Tensor = self.sum(features, unimodal, present)
-        return sums + joint
+        return sums + torch.where(present.sum(1, keepdim=True) > 1, joint, 0.0)
 
     def every_coalition(self, features: Sequence[Tensor], unimodal: Sequence[Tensor], present: Tensor) -> Tensor:
         """Logits of each coalition, (2ⁿ, B, n_classes), each memory state computed once."""
-        joint: Tensor = self.head(self.memory.every_coalition(features, present))
+        joint = self.joint(self.memory.every_coalition(features, present))
         sums: Tensor = self.sum.every_coalition(features, unimodal, present)
-        return sums + joint
+        table = torch.from_numpy(coalitions(len(features))).to(present.device)
+        several = (table[:, None] & present).sum(2, keepdim=True) > 1
+        return sums + torch.where(several, joint, 0.0)
+
+    def joint(self, h: Tensor) -> Tensor:
+        """What a memory state (..., d) adds to the sum, (..., n_classes)."""
+        logits: Tensor = self.head(F.gelu(self.hidden(h)))
+        return logits

@@ -1,7 +1,12 @@
-"""Gated memory (h, c): modalities are written into it one after another, in the schedule's order.
+"""Gated memory: modalities are written into it one after another, in the schedule's order.
 
-An LSTM cell (Hochreiter and Schmidhuber, 1997) serves: its forget gate keeps what earlier modalities left, its input
-gate admits this one, its output gate gives h. Source of the idea: arXiv 2506.00030.
+For each modality present, with z = P_k z_k mapped to the memory's space and gates (f, i, g, o) = A z + b,
+    c ← σ(f) ⊙ c + σ(i) ⊙ tanh(g)    h = σ(o) ⊙ tanh(c), o that of the modality written last
+The forget gate keeps what earlier modalities left, the input gate admits this one, the output gate gives h: the idea is
+arXiv 2506.00030's. Ours: gates see the modality that is written and not h, as in a quasi-recurrent network (Bradbury et
+al., ICLR 2017). All gates of a batch are then one product of matrices, and what remains is one addition per modality.
+An LSTM cell in its place took twice as long and learned av-digits-sum slower (validation, one seed, 8 epochs: .84
+against .92).
 """
 
 from __future__ import annotations
@@ -13,12 +18,15 @@ from torch import Tensor, nn
 
 from .mapping import align_samples
 
+FORGET_BIAS = 1.0
+"""Added to the forget gate, which so begins by keeping (Jozefowicz et al., ICML 2015)."""
+
 
 class GatedMemory(nn.Module):
     """Feature-level mapping of each modality, then one memory step per present modality.
 
-    The initial state is inherited: `start_epoch` replaces it by the mean final state of the epoch just trained. It is a
-    buffer of the model, hence a prediction never depends on which other samples share its batch.
+    The initial c is inherited: `start_epoch` replaces it by the mean final c of the epoch just trained. It is a buffer
+    of the model, hence a prediction never depends on which other samples share its batch.
 
     Args:
         widths: d_k, width of each modality's features.
@@ -28,9 +36,9 @@ class GatedMemory(nn.Module):
         threshold: correlation under which the sample-level mapping sees nothing.
     """
 
-    initial: Tensor  # (2, d): h, c
+    initial: Tensor  # (d,): c
     order: Tensor  # (n,)
-    collected: Tensor  # (2, d): sum of the final states of this epoch's training batches
+    collected: Tensor  # (d,): sum of the final c of this epoch's training batches
     n_collected: Tensor  # ()
 
     def __init__(
@@ -45,45 +53,49 @@ class GatedMemory(nn.Module):
         super().__init__()
         maps = [nn.Linear(w, width) if feature_mapping else nn.Identity() for w in widths]
         self.maps = nn.ModuleList(maps)
-        self.cell = nn.LSTMCell(width, width)
+        self.gates = nn.Linear(width, 4 * width)
+        with torch.no_grad():
+            self.gates.bias[:width] += FORGET_BIAS
         self.sample_mapping, self.threshold = sample_mapping, threshold
-        self.register_buffer("initial", torch.zeros(2, width))
+        self.register_buffer("initial", torch.zeros(width))
         self.register_buffer("order", torch.arange(len(widths)))
-        self.register_buffer("collected", torch.zeros(2, width), persistent=False)
+        self.register_buffer("collected", torch.zeros(width), persistent=False)
         self.register_buffer("n_collected", torch.zeros(()), persistent=False)
 
     def forward(self, features: Sequence[Tensor], present: Tensor) -> Tensor:
-        """Final h, (B, d), after the modalities present were written in `order`; absent ones are passed by."""
-        h: Tensor = self.initial[0].expand(present.shape[0], -1)
-        c: Tensor = self.initial[1].expand(present.shape[0], -1)
-        previous: tuple[Tensor, Tensor] | None = None
-        for k in self.order.tolist():
-            z, here = self.maps[k](features[k]), present[:, k]
-            if previous is not None and self.sample_mapping and self.training:
-                z = align_samples(previous[0], z, previous[1] & here, self.threshold)
-            previous = z, here
-            h, c = self._write(z, here[:, None], h, c)
-        if self.training and torch.is_grad_enabled():  # a look without gradients leaves no trace
+        """h, (B, d), after the modalities present were written in `order`; absent ones are passed by, of none it is 0.
+
+        In training mode, c is collected for the next epoch to inherit; not without gradients: a look leaves no trace.
+        """
+        keep, add, out = self._gates(features, present)  # each (n, B, d), in the order of writing
+        here = present.T[self.order, :, None]
+        keep, add = torch.where(here, keep, 1.0), torch.where(here, add, 0.0)
+        c: Tensor = self.initial
+        last = torch.zeros_like(out[0])
+        for kept, added, written, gate in zip(keep, add, here, out, strict=True):
+            c = torch.addcmul(added, kept, c)
+            last = torch.where(written, gate, last)
+        if self.training and torch.is_grad_enabled():
             with torch.no_grad():
-                self.collected += torch.stack([h.detach().float().sum(0), c.detach().float().sum(0)])
-                self.n_collected += len(h)
-        return h
+                self.collected += c.detach().float().sum(0)
+                self.n_collected += len(c)
+        return last * torch.tanh(c)
 
     def every_coalition(self, features: Sequence[Tensor], present: Tensor) -> Tensor:
-        """Final h of each of the 2ⁿ coalitions, (2ⁿ, B, d), in the order of every coalition table.
+        """H of each of the 2ⁿ coalitions, (2ⁿ, B, d), in the order of every coalition table.
 
-        Coalitions that agree on the modalities written so far share their state, so 2ⁿ - 1 cell steps suffice for all.
+        Coalitions that agree on the modalities written so far share their state, so 2ⁿ - 1 steps suffice for all.
         """
         n, n_rows = len(features), present.shape[0]
-        h: Tensor = self.initial[0].expand(1, n_rows, -1)
-        c: Tensor = self.initial[1].expand(1, n_rows, -1)
+        keep, add, out = self._gates(features, present)
+        c = self.initial.expand(1, n_rows, -1)
+        last = torch.zeros_like(out[:1])
         order = self.order.tolist()
-        for k in order:
-            z, here = self.maps[k](features[k]), present[:, k, None]
-            written = self._write(
-                z.repeat(len(h), 1), here.repeat(len(h), 1), h.reshape(-1, h.shape[-1]), c.reshape(-1, c.shape[-1])
-            )
-            h, c = (torch.cat([old, new.view_as(old)]) for old, new in zip((h, c), written, strict=True))
+        for k, kept, added, gate in zip(order, keep, add, out, strict=True):
+            here = present[:, k, None]
+            c = torch.cat([c, torch.where(here, torch.addcmul(added, kept, c), c)])
+            last = torch.cat([last, torch.where(here, gate, last)])
+        h = last * torch.tanh(c)
         # Bit p of a row so far stands for the modality written p-th; bit i of a table's row stands for modality i.
         # Axis a of the (2,)*n view holds bit n-1-a.
         position = [order.index(i) for i in range(n)]
@@ -91,12 +103,21 @@ class GatedMemory(nn.Module):
         return h.view(*(2,) * n, n_rows, -1).permute(*axes, n, n + 1).reshape(2**n, n_rows, -1)
 
     def start_epoch(self, *, inherit: bool) -> None:
-        """Forget what was collected; first, if `inherit`, make its mean the initial state of the epoch that begins."""
+        """Forget what was collected; first, if `inherit`, make its mean the initial c of the epoch that begins."""
         if inherit and self.n_collected > 0:
             self.initial.copy_(self.collected / self.n_collected)
         self.collected.zero_()
         self.n_collected.zero_()
 
-    def _write(self, z: Tensor, here: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        new_h, new_c = self.cell(z, (h, c))
-        return torch.where(here, new_h, h), torch.where(here, new_c, c)
+    def _gates(self, features: Sequence[Tensor], present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What each modality keeps, adds and lets out, in the order of writing: three (n, B, d)."""
+        z: list[Tensor] = []
+        before: Tensor | None = None  # who has the modality written before
+        for k in self.order.tolist():
+            mapped, here = self.maps[k](features[k]), present[:, k]
+            if before is not None and self.sample_mapping and self.training:
+                mapped = align_samples(z[-1], mapped, before & here, self.threshold)
+            z.append(mapped)
+            before = here
+        forget, admit, new, out = self.gates(torch.stack(z)).chunk(4, -1)
+        return forget.sigmoid(), admit.sigmoid() * new.tanh(), out.sigmoid()

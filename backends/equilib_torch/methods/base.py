@@ -109,6 +109,24 @@ def detached_fusion_loss(network: MultimodalNetwork, features: Sequence[Tensor],
     return F.cross_entropy(network.fuse(stopped, batch.present, unimodal), batch.labels)
 
 
+def unimodal_losses(unimodal: Sequence[Tensor], batch: Batch, target: Tensor | None = None) -> Tensor:
+    """Cross-entropy of each modality's own head over the samples that have it; 0 where none has. (n,).
+
+    Args:
+        unimodal: n tensors (B, n_classes), logits.
+        batch: whose labels and absences count.
+        target: (B, n_classes), weights of the log-probabilities; default: 1 for the label.
+    """
+    logits = torch.stack(list(unimodal))  # (n, B, n_classes)
+    here = batch.present.T  # (n, B)
+    if target is None:
+        labels = batch.labels.expand(len(logits), -1)
+        losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(here)
+    else:
+        losses = -(target * logits.log_softmax(-1)).sum(-1)
+    return torch.where(here, losses, 0.0).sum(1) / here.sum(1).clamp(min=1)
+
+
 def unimodal_loss(logits: Tensor, batch: Batch, k: int) -> Tensor:
     """Cross-entropy of modality k's own head over the samples that have it; 0 where none has. Scalar."""
     here = batch.present[:, k]

@@ -1,40 +1,87 @@
-"""Shapley-guided alternating training (arXiv 2506.00030), with unimodal losses weighed by what a modality can do alone.
+"""Shapley-guided training of every coalition (ours, from arXiv 2506.00030).
 
-For each modality k in the schedule's order (weak → strong), one update of its encoder from
-    L_k = CE(l(z_k, stop(z_j), j ≠ k)) + λ_k CE(l_k)
-The fused prediction l has every present modality in it, the others behind a stop-gradient: an update trains one
-encoder and still sees what matters only jointly (ours; the paper's summary shows the modalities before k only). λ_k,
-the sufficiency of k, is measured on validation after each epoch (ours): unimodal pressure cures laziness where
-modalities are redundant, and harms where they matter only together; λ_k tells the two apart.
+One update of everything per batch, from
+    L = CE(l(N)) + CE(l(S)) + Σ_k λ_k [CE(l_k) + α CE(l_k, p(N))]
+l(N) is the prediction of all modalities present, l(S) that of a random coalition of them, l_k that of modality k's own
+head, and p(N) = stop(softmax l(N)), from which a modality learns what the others see. λ_k, the sufficiency of k, is
+measured on validation after each epoch: unimodal pressure cures laziness where modalities are redundant, and harms
+where they matter only together; λ_k tells the two apart. The memory is written weak → strong.
 
-Every encoder runs once per batch, unless the schedule grants a modality several updates.
+S has at least two modalities, every size with the same chance: alone, a modality answers by its own head, which is
+trained anyway. With two modalities there is no such S but N, and the term is left out.
+
+The paper updates one modality after the other (`alternating`). Here the updates happen at once: encoders share no
+weights, so that the gradient of each is the same, and encoders run forward and backward once per batch. Where the
+schedule grants a modality more than one update, the others follow, weak → strong, from
+    L_k = CE(l(z_k, stop(z_j), j ≠ k)) + λ_k [CE(l_k) + α CE(l_k, p(N))]
 """
 
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ..batches import Batch
 from ..network import MultimodalNetwork
-from .base import Method, Plan, Step, stateless, unimodal_loss
+from .base import Method, Plan, Setting, Step, unimodal_losses
 
 
-def update(network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> None:
-    """One update per modality (or as many as the plan says), in the plan's order."""
-    features = list(network.encode(batch))
-    for k in plan.order:
-        if not batch.present[:, k].any():
-            continue  # an update without data would still decay the weights
-        for repetition in range(plan.updates[k]):
-            z = network.encode_one(batch, k) if repetition else features[k]
-            seen = [z if j == k else other.detach() for j, other in enumerate(features)]
-            unimodal = network.unimodal(seen)
-            loss = cross_entropy(network.fuse(seen, batch.present, unimodal), batch.labels)
-            step(loss + plan.sufficiency[k] * unimodal_loss(unimodal[k], batch, k))
+class CoalitionTraining:
+    """One update of everything per batch, then further ones of those modalities that the plan grants more."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._alpha = setting.strength
+
+    def __call__(self, network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> None:
+        """Update from all modalities at once, and then, where granted, from one after the other."""
+        features = network.encode(batch)
+        unimodal = network.unimodal(features)
+        present = batch.present
+        if len(features) > 2:  # both predictions in one pass
+            pairs = [torch.cat([z, z]) for z in features], [torch.cat([logits, logits]) for logits in unimodal]
+            fused = network.fuse(pairs[0], torch.cat([present, random_coalitions(present)]), pairs[1])
+            loss = 2 * cross_entropy(fused, torch.cat([batch.labels, batch.labels]))
+            fused = fused[: len(present)]
+        else:
+            fused = network.fuse(features, present, unimodal)
+            loss = cross_entropy(fused, batch.labels)
+        step(loss + self._own(unimodal, fused, batch, plan).sum())
+
+        for k in plan.order:
+            for _ in range(plan.updates[k] - 1):
+                if not present[:, k].any():
+                    break  # an update without data would still decay the weights
+                seen = [network.encode_one(batch, j) if j == k else z.detach() for j, z in enumerate(features)]
+                unimodal = network.unimodal(seen)
+                fused = network.fuse(seen, present, unimodal)
+                step(cross_entropy(fused, batch.labels) + self._own(unimodal, fused, batch, plan)[k])
+
+    def _own(self, unimodal: Sequence[Tensor], fused: Tensor, batch: Batch, plan: Plan) -> Tensor:
+        """λ_k [CE(l_k) + α CE(l_k, p(N))] of every modality, (n,)."""
+        target = self._alpha * fused.detach().float().softmax(-1)
+        target = target.scatter_add(1, batch.labels[:, None], torch.ones_like(target[:, :1]))
+        return unimodal_losses(unimodal, batch, target) * target.new_tensor(plan.sufficiency)
+
+
+def random_coalitions(present: Tensor) -> Tensor:
+    """A coalition of two or more of those present for every sample, each size with the same chance, (B, n) bool.
+
+    Who has fewer than three keeps all. Drawn from torch's global generator, which training seeds.
+    """
+    draws = torch.rand(present.shape, device=present.device).masked_fill(~present, -1.0)
+    rank = draws.argsort(1, descending=True).argsort(1)  # 0: the first to join
+    sizes = present.sum(1, keepdim=True)
+    chosen = 2 + (torch.rand(sizes.shape, device=present.device) * (sizes - 1)).floor()
+    return present & (rank < chosen)
 
 
 METHOD = Method(
     "equilib",
-    stateless(update),
+    CoalitionTraining,
     fusion="memory",
-    description="Shapley-guided alternating updates, weak to strong",
+    description="every coalition trained, own losses by what the Shapley table says a modality can do alone",
+    tunes="α, weight of what a modality learns from the prediction of all",
+    strength=1.0,
     scheduled=True,
 )

@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy
 
 from ..batches import Batch
 from ..network import MultimodalNetwork
-from .base import Method, Plan, Step, stateless, unimodal_loss
+from .base import Method, Plan, Step, stateless, unimodal_losses
 
 
 def update(network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> None:
@@ -15,9 +15,7 @@ def update(network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> 
     features = network.encode(batch)
     unimodal = network.unimodal(features)
     loss = cross_entropy(network.fuse(features, batch.present, unimodal), batch.labels)
-    for k, logits in enumerate(unimodal):
-        loss = loss + unimodal_loss(logits, batch, k)
-    step(loss)
+    step(loss + unimodal_losses(unimodal, batch).sum())
 
 
 METHOD = Method(

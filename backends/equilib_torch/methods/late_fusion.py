@@ -6,14 +6,14 @@ gradient flows back, so that the encoders stay unimodal.
 
 from ..batches import Batch
 from ..network import MultimodalNetwork
-from .base import Method, Plan, Step, detached_fusion_loss, has_weights, stateless, unimodal_loss
+from .base import Method, Plan, Step, detached_fusion_loss, has_weights, stateless, unimodal_losses
 
 
 def update(network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> None:
     """One update from the unimodal cross-entropies; the fusion, if it has weights, learns from detached features."""
     features = network.encode(batch)
     unimodal = network.unimodal(features)
-    loss = sum((unimodal_loss(logits, batch, k) for k, logits in enumerate(unimodal)), batch.labels.new_zeros(()))
+    loss = unimodal_losses(unimodal, batch).sum()
     if has_weights(network):
         loss = loss + detached_fusion_loss(network, features, batch)
     step(loss)
