@@ -27,6 +27,7 @@ from .campaign import DATASETS, TUNED, choose, ending, positive, read_tuned, var
 
 STRENGTHS = (1.0, 1 / 3, 3.0)  # times the default, which wins where several are equal
 LEARNING_RATES = (1.0, 0.5, 2.0)
+WHOLE = ("g-blending",)  # whose strength is a number of epochs
 MOST = {"modality-dropout": 0.9}  # of a strength that is a probability
 SEEDS = (100, 101)
 
@@ -41,7 +42,8 @@ def trials(text: str, dataset: str = "av-digits-noisy") -> list[tuple[str, float
     options = read_variant(text, TrainOptions(**DATASETS.get(dataset, {}))).options
     if METHODS[options.method].tunes and options.chosen_strength > 0:
         most = MOST.get(options.method, float("inf"))
-        found = [("strength", min(most, options.chosen_strength * factor)) for factor in STRENGTHS]
+        values = [min(most, options.chosen_strength * factor) for factor in STRENGTHS]
+        found = [("strength", round(value) if options.method in WHOLE else value) for value in values]
     else:
         found = [("lr", options.lr * factor) for factor in LEARNING_RATES]
     return [(option, float(f"{value:.4g}")) for option, value in found]
