@@ -19,7 +19,7 @@ DATASETS: dict[str, dict[str, Any]] = {
     "av-digits-noisy": {"epochs": 10},
     "av-digits-pca": {"epochs": 10},
     "av-digits-sum": {"epochs": 6, "lr": 2e-3},
-    "mfeat-small": {"epochs": 20, "lr": 4e-3},
+    "mfeat-small": {"epochs": 20, "lr": 8e-3},
     "mfeat": {"epochs": 20, "lr": 2e-3},
 }
 TUNED = Path(__file__).parent / "tuned.json"
