@@ -1,8 +1,9 @@
 """Fusion: one prediction from the features and unimodal logits of the modalities that are present.
 
 Every fusion can be trained by every method. All take the same arguments,
-    features  n tensors (B, d_k)    unimodal  n tensors (B, n_classes)    present  (B, n) bool
-return logits (B, n_classes), and ignore what is absent.
+    features  n tensors (B, d_k)    unimodal  n tensors (B, n_classes)    present  (..., B, n) bool
+return logits (..., B, n_classes), and ignore what is absent. Dimensions before B are several coalitions of the same
+samples, whose features are read once.
 """
 
 from __future__ import annotations
@@ -24,12 +25,23 @@ class Fusion(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, features: Sequence[Tensor], unimodal: Sequence[Tensor], present: Tensor) -> Tensor:
-        """Logits of the modalities present, (B, n_classes)."""
+        """Logits of the modalities present, (..., B, n_classes)."""
 
     def every_coalition(self, features: Sequence[Tensor], unimodal: Sequence[Tensor], present: Tensor) -> Tensor:
         """Logits of each of the 2ⁿ coalitions, (2ⁿ, B, n_classes), in the order of every coalition table."""
-        table = torch.from_numpy(coalitions(len(features))).to(present.device)
-        return torch.stack([self(features, unimodal, present & row) for row in table])
+        logits: Tensor = self(features, unimodal, present & _table(len(features), present))
+        return logits
+
+
+def _table(n: int, present: Tensor) -> Tensor:
+    """All coalitions of n modalities, (2ⁿ, 1, n) bool."""
+    return torch.from_numpy(coalitions(n)).to(present.device)[:, None]
+
+
+def _where_present(x: Tensor, present: Tensor) -> Tensor:
+    """What the n modalities have to say, (n, B, d), with 0 for the absent, (n, ..., B, d)."""
+    here = present.movedim(-1, 0)[..., None]  # (n, ..., B, 1)
+    return torch.where(here, x.reshape(len(x), *[1] * (present.ndim - 2), *x.shape[1:]), 0.0)
 
 
 class AdditiveFusion(Fusion):
@@ -40,18 +52,15 @@ class AdditiveFusion(Fusion):
         """What each modality adds: n tensors (B, n_classes)."""
 
     def forward(self, features: Sequence[Tensor], unimodal: Sequence[Tensor], present: Tensor) -> Tensor:
-        """Logits of the modalities present, (B, n_classes)."""
-        return self._present_terms(features, unimodal, present).sum(0)
+        """Logits of the modalities present, (..., B, n_classes)."""
+        return _where_present(torch.stack(list(self.terms(features, unimodal))), present).sum(0)
 
     def every_coalition(self, features: Sequence[Tensor], unimodal: Sequence[Tensor], present: Tensor) -> Tensor:
         """Logits of each coalition, (2ⁿ, B, n_classes), as one product with the table of coalitions."""
-        terms = self._present_terms(features, unimodal, present)
+        terms = _where_present(torch.stack(list(self.terms(features, unimodal))), present)
         table = torch.from_numpy(coalitions(len(terms))).to(terms)
         logits: Tensor = torch.tensordot(table, terms, 1)
         return logits
-
-    def _present_terms(self, features: Sequence[Tensor], unimodal: Sequence[Tensor], present: Tensor) -> Tensor:
-        return torch.where(present.T[..., None], torch.stack(list(self.terms(features, unimodal))), 0.0)
 
 
 class SumFusion(AdditiveFusion):
@@ -77,7 +86,7 @@ class ConfidenceFusion(Fusion):
         self.sum = SumFusion()
 
     def forward(self, features: Sequence[Tensor], unimodal: Sequence[Tensor], present: Tensor) -> Tensor:
-        """Logits of the modalities present, (B, n_classes); 0 where none is."""
+        """Logits of the modalities present, (..., B, n_classes); 0 where none is."""
         sums: Tensor = self.sum(features, _weighed(unimodal), present)
         return _divided(sums)
 
@@ -122,8 +131,9 @@ class MLPFusion(Fusion):
         self.out = nn.Linear(width, n_classes)
 
     def forward(self, features: Sequence[Tensor], unimodal: Sequence[Tensor], present: Tensor) -> Tensor:
-        """Logits of the modalities present, (B, n_classes)."""
-        z = torch.cat([torch.where(here[:, None], z, 0.0) for z, here in zip(features, present.T, strict=True)], 1)
+        """Logits of the modalities present, (..., B, n_classes)."""
+        here = present.unbind(-1)
+        z = torch.cat([torch.where(h[..., None], z, 0.0) for z, h in zip(features, here, strict=True)], -1)
         logits: Tensor = self.out(F.gelu(self.hidden(z)))
         return logits
 
@@ -143,17 +153,16 @@ class MemoryFusion(Fusion):
         self.head = nn.Linear(2 * width, n_classes)
 
     def forward(self, features: Sequence[Tensor], unimodal: Sequence[Tensor], present: Tensor) -> Tensor:
-        """Logits of the modalities present, (B, n_classes)."""
+        """Logits of the modalities present, (..., B, n_classes)."""
         joint = self.joint(self.memory(features, present))
         sums: Tensor = self.sum(features, unimodal, present)
-        return sums + torch.where(present.sum(1, keepdim=True) > 1, joint, 0.0)
+        return sums + torch.where(present.sum(-1, keepdim=True) > 1, joint, 0.0)
 
     def every_coalition(self, features: Sequence[Tensor], unimodal: Sequence[Tensor], present: Tensor) -> Tensor:
         """Logits of each coalition, (2ⁿ, B, n_classes), each memory state computed once."""
-        joint = self.joint(self.memory.every_coalition(features, present))
+        joint = self.memory.every_coalition(features, present, self.joint)
         sums: Tensor = self.sum.every_coalition(features, unimodal, present)
-        table = torch.from_numpy(coalitions(len(features))).to(present.device)
-        several = (table[:, None] & present).sum(2, keepdim=True) > 1
+        several = (_table(len(features), present) & present).sum(-1, keepdim=True) > 1
         return sums + torch.where(several, joint, 0.0)
 
     def joint(self, h: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ against .92).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -63,12 +63,17 @@ class GatedMemory(nn.Module):
         self.register_buffer("n_collected", torch.zeros(()), persistent=False)
 
     def forward(self, features: Sequence[Tensor], present: Tensor) -> Tensor:
-        """h, (B, d), after the modalities present were written in `order`; absent ones are passed by, of none it is 0.
+        """h, (..., B, d), after the modalities present, (..., B, n), were written in `order`.
 
+        Absent ones are passed by; h of none is 0. Dimensions before B are several coalitions of the same samples.
         In training mode, c is collected for the next epoch to inherit; not without gradients: a look leaves no trace.
         """
+        if present.ndim > 2 and self._aligns:  # what is aligned depends on who is there
+            return torch.stack([self(features, each) for each in present])
         keep, add, out = self._gates(features, present)  # each (n, B, d), in the order of writing
-        here = present.T[self.order, :, None]
+        here = present.movedim(-1, 0)[self.order][..., None]  # (n, ..., B, 1)
+        alone = [1] * (present.ndim - 2)
+        keep, add, out = (x.reshape(len(x), *alone, *x.shape[1:]) for x in (keep, add, out))
         keep, add = torch.where(here, keep, 1.0), torch.where(here, add, 0.0)
         c: Tensor = self.initial
         last = torch.zeros_like(out[0])
@@ -77,30 +82,35 @@ class GatedMemory(nn.Module):
             last = torch.where(written, gate, last)
         if self.training and torch.is_grad_enabled():
             with torch.no_grad():
-                self.collected += c.detach().float().sum(0)
-                self.n_collected += len(c)
+                states = c.detach().float().flatten(0, -2)
+                self.collected += states.sum(0)
+                self.n_collected += len(states)
         return last * torch.tanh(c)
 
-    def every_coalition(self, features: Sequence[Tensor], present: Tensor) -> Tensor:
-        """H of each of the 2ⁿ coalitions, (2ⁿ, B, d), in the order of every coalition table.
+    def every_coalition(
+        self, features: Sequence[Tensor], present: Tensor, readout: Callable[[Tensor], Tensor] = lambda h: h
+    ) -> Tensor:
+        """What `readout` makes of h (..., d) for each of the 2ⁿ coalitions, (2ⁿ, B, ·), in the order of every table.
 
         Coalitions that agree on the modalities written so far share their state, so 2ⁿ - 1 steps suffice for all.
         """
         n, n_rows = len(features), present.shape[0]
-        keep, add, out = self._gates(features, present)
         c = self.initial.expand(1, n_rows, -1)
-        last = torch.zeros_like(out[:1])
+        last = torch.zeros_like(c)
         order = self.order.tolist()
-        for k, kept, added, gate in zip(order, keep, add, out, strict=True):
-            here = present[:, k, None]
-            c = torch.cat([c, torch.where(here, torch.addcmul(added, kept, c), c)])
-            last = torch.cat([last, torch.where(here, gate, last)])
-        h = last * torch.tanh(c)
+        complete = present.all(0).tolist()  # who needs no looking at single samples
+        for k, kept, added, gate in zip(order, *self._gates(features, present), strict=True):
+            written, out = torch.addcmul(added, kept, c), gate.expand_as(c)
+            if not complete[k]:
+                here = present[:, k, None]
+                written, out = torch.where(here, written, c), torch.where(here, out, last)
+            c, last = torch.cat([c, written]), torch.cat([last, out])
+        read = readout(last * torch.tanh(c))
         # Bit p of a row so far stands for the modality written p-th; bit i of a table's row stands for modality i.
-        # Axis a of the (2,)*n view holds bit n-1-a.
+        # Axis a of the (2,)*n view holds bit n-1-a. What was read is smaller than h: cheaper to put in order.
         position = [order.index(i) for i in range(n)]
         axes = [n - 1 - position[n - 1 - a] for a in range(n)]
-        return h.view(*(2,) * n, n_rows, -1).permute(*axes, n, n + 1).reshape(2**n, n_rows, -1)
+        return read.view(*(2,) * n, n_rows, -1).permute(*axes, n, n + 1).reshape(2**n, n_rows, -1)
 
     def start_epoch(self, *, inherit: bool) -> None:
         """Forget what was collected; first, if `inherit`, make its mean the initial c of the epoch that begins."""
@@ -109,13 +119,17 @@ class GatedMemory(nn.Module):
         self.collected.zero_()
         self.n_collected.zero_()
 
+    @property
+    def _aligns(self) -> bool:
+        return self.sample_mapping and self.training
+
     def _gates(self, features: Sequence[Tensor], present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What each modality keeps, adds and lets out, in the order of writing: three (n, B, d)."""
         z: list[Tensor] = []
         before: Tensor | None = None  # who has the modality written before
         for k in self.order.tolist():
             mapped, here = self.maps[k](features[k]), present[:, k]
-            if before is not None and self.sample_mapping and self.training:
+            if before is not None and self._aligns:
                 mapped = align_samples(z[-1], mapped, before & here, self.threshold)
             z.append(mapped)
             before = here

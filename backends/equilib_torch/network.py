@@ -104,9 +104,15 @@ class MultimodalNetwork(nn.Module):
         return tuple(head(z) for head, z in zip(self.heads, features, strict=True))
 
     def fuse(self, features: Sequence[Tensor], present: Tensor, unimodal: Sequence[Tensor] | None = None) -> Tensor:
-        """Logits of the modalities present, (B, n_classes); the training split's log frequencies where none is."""
+        """Logits of the modalities present, (..., B, n_classes); the training split's log frequencies where none is.
+
+        Args:
+            features: n tensors (B, d_k).
+            present: (..., B, n) bool; dimensions before B are several coalitions of the same samples.
+            unimodal: logits of the own heads, if they are known.
+        """
         logits = self.fusion(features, self.unimodal(features) if unimodal is None else unimodal, present)
-        return torch.where(present.any(1, keepdim=True), logits, self.log_prior)
+        return torch.where(present.any(-1, keepdim=True), logits, self.log_prior)
 
     def every_coalition(self, features: Sequence[Tensor], present: Tensor) -> Tensor:
         """Logits of each of the 2ⁿ coalitions of modalities, (2ⁿ, B, n_classes), from features computed once."""

@@ -38,15 +38,10 @@ class CoalitionTraining:
         features = network.encode(batch)
         unimodal = network.unimodal(features)
         present = batch.present
-        if len(features) > 2:  # both predictions in one pass
-            pairs = [torch.cat([z, z]) for z in features], [torch.cat([logits, logits]) for logits in unimodal]
-            fused = network.fuse(pairs[0], torch.cat([present, random_coalitions(present)]), pairs[1])
-            loss = 2 * cross_entropy(fused, torch.cat([batch.labels, batch.labels]))
-            fused = fused[: len(present)]
-        else:
-            fused = network.fuse(features, present, unimodal)
-            loss = cross_entropy(fused, batch.labels)
-        step(loss + self._own(unimodal, fused, batch, plan).sum())
+        asked = [present, random_coalitions(present)] if len(features) > 2 else [present]
+        fused = network.fuse(features, torch.stack(asked), unimodal)  # (1 or 2, B, n_classes)
+        loss = len(asked) * cross_entropy(fused.flatten(0, 1), batch.labels.repeat(len(asked)))
+        step(loss + self._own(unimodal, fused[0], batch, plan).sum())
 
         for k in plan.order:
             for _ in range(plan.updates[k] - 1):
