@@ -78,24 +78,30 @@ def measure(dataset: str, seeds: int, directory: Path, jobs: int) -> Found:
     return Found(table, {row.variant: row for row in summarise_runs(outcomes).rows}, variants)
 
 
-def gaps(found: Mapping[str, Found]) -> dict[str, tuple[float, str]]:
+def best_rival(of: Found, key: str) -> float:
+    """Highest mean of a figure among the methods that are not ours; NaN without any."""
+    means = [row.mean(key) for row in of.methods.rows if row.variant.partition(":")[0] not in OURS]
+    return max((mean for mean in means if mean == mean), default=NAN)
+
+
+def gaps(found: Mapping[str, Found], key: str = "accuracy") -> dict[str, tuple[float, str]]:
     """By how many points every variant is above the best rival where it is worst off, and on which data set."""
     worst: dict[str, tuple[float, str]] = {}
     for dataset, of in found.items():
-        best = of.everything[of.methods.rival].mean("accuracy") if of.methods.rival else NAN
+        best = best_rival(of, key)
         for row in of.methods.rows:
-            gap = 100 * (row.mean("accuracy") - best)
+            gap = 100 * (row.mean(key) - best)
             if gap != gap:  # NaN: all its runs failed, or there is no rival
                 continue
             worst[row.variant] = min(worst.get(row.variant, (gap, dataset)), (gap, dataset))
     return worst
 
 
-def overview(found: Mapping[str, Found]) -> list[str]:
-    """Every variant on all data sets, by mean rank."""
-    scores = {d: {r.variant: r.mean("accuracy") for r in of.methods.rows} for d, of in found.items()}
+def overview(found: Mapping[str, Found], key: str = "accuracy") -> list[str]:
+    """A figure of every variant on all data sets, by mean rank."""
+    scores = {d: {r.variant: r.mean(key) for r in of.methods.rows} for d, of in found.items()}
     finite = {d: {name: score for name, score in of.items() if score == score} for d, of in scores.items()}
-    ranks, worst = mean_ranks(finite), gaps(found)
+    ranks, worst = mean_ranks(finite), gaps(found, key)
     best = {d: round(max(of.values()), 3) for d, of in finite.items()}
     names = sorted({name for of in scores.values() for name in of}, key=lambda name: (ranks.get(name, 99), name))
     lines = [
@@ -111,6 +117,18 @@ def overview(found: Mapping[str, Found]) -> list[str]:
         rank = f"{ranks[name]:.2f}" if name in ranks else ""
         gap = "{:+.1f} ({})".format(*worst[name]) if name in worst else ""
         lines.append(line([f"`{name}`", rank, *cells, gap]))
+    return lines
+
+
+def balance(found: Mapping[str, Found]) -> list[str]:
+    """EDM of every variant on all data sets, mean ± sd."""
+    lines = [line(["variant", *found]), line(["---"] * (len(found) + 1))]
+    columns = {d: next(c for c in of.methods.columns if c.key == "edm") for d, of in found.items()}
+    best = {d: best_mean(columns[d], of.methods.rows) for d, of in found.items()}
+    for name in sorted({row.variant for of in found.values() for row in of.methods.rows}):
+        rows = {d: of.everything.get(name) for d, of in found.items()}
+        cells = [cell(row, columns[d], best[d]) if row is not None else "" for d, row in rows.items()]
+        lines.append(line([f"`{name}`", *cells]))
     return lines
 
 
@@ -179,6 +197,12 @@ def document(found: Mapping[str, Found], seeds: int) -> str:
         "## All data sets",
         "Mean accuracy; best in bold. Mean rank by accuracy, 1 is best. The gap of the best rival itself is 0.",
         "\n".join(overview(found)),
+        "## With modalities missing",
+        "Mean accuracy where every modality is missing half of the time and one at least is kept; as above.",
+        "\n".join(overview(found, "missing_0.5")),
+        "## Balance",
+        "EDM on test, mean ± sd; the lowest in bold.",
+        "\n".join(balance(found)),
         "## Balance and accuracy",
         "Spearman's ρ of EDM and accuracy, over all runs of all methods; negative if balance goes with accuracy.",
         "\n".join(correlations(found)),
