@@ -43,10 +43,13 @@ def plan_of(n, epoch=1):
 
 
 class Recorder:
-    """A step that goes backward, notes loss and gradients as they are moved along, and moves by plain descent."""
+    """A step that goes backward, notes loss and gradients as they are moved along, and moves by plain descent.
+
+    `touched` are the encoders that received any gradient, be it 0: an optimiser would decay their weights.
+    """
 
     def __init__(self, network, lr=0.1):
-        self.network, self.lr, self.losses, self.gradients = network, lr, [], []
+        self.network, self.lr, self.losses, self.gradients, self.touched = network, lr, [], [], []
 
     def __call__(self, loss, adjust=None):
         self.network.zero_grad(set_to_none=True)
@@ -55,6 +58,8 @@ class Recorder:
             adjust()
         self.losses.append(loss.item())
         self.gradients.append(gradients_of(self.network))
+        encoders = enumerate(self.network.encoders)
+        self.touched.append({k for k, encoder in encoders if any(p.grad is not None for p in encoder.parameters())})
         with torch.no_grad():
             for parameter in self.network.parameters():
                 if parameter.grad is not None:
@@ -225,6 +230,39 @@ def backward_into_the_fusion(network, batch):
     for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
         parameter.grad = gradient
     return loss.item()
+
+
+class CoalitionTraining:
+    """Method `equilib`; `drawn` says which modalities are in the random coalition of each sample."""
+
+    def __init__(self, strength):
+        self.alpha = strength
+
+    def __call__(self, network, batch, plan, drawn):
+        first = network.encode(batch)
+        loss = fused_loss(network, first, batch)
+        if len(first) > 2:
+            loss = loss + fused_loss(network, first, batch._replace(present=drawn))
+        loss = loss + sum(self.own(network, first, batch, plan, m) for m in range(len(first)))
+        loss.backward()
+        yield loss.item()
+        for k in plan.order:
+            for _ in range(1, plan.updates[k]):
+                if samples_with(batch, k):
+                    seen = [network.encode_one(batch, m) if m == k else first[m].detach() for m in range(len(first))]
+                    loss = fused_loss(network, seen, batch) + self.own(network, seen, batch, plan, k)
+                    loss.backward()
+                    yield loss.item()
+
+    def own(self, network, features, batch, plan, m):
+        """λ_m [CE(l_m) + α CE(l_m, p(N))]."""
+        terms = []
+        for i in samples_with(batch, m):
+            logits = network.heads[m](features[m][i])
+            target = prediction(network, features, batch, i, range(len(features))).softmax(0).tolist()
+            learned = sum(p * nll(logits, y) for y, p in enumerate(target))
+            terms.append(nll(logits, batch.labels[i]) + self.alpha * learned)
+        return plan.sufficiency[m] * mean(terms) if terms else 0
 
 
 class GBlending:

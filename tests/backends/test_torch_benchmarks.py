@@ -47,6 +47,14 @@ def test_every_method_has_the_same_number_of_trials_its_default_first():
     assert all(value < 1 for _, value in tune.trials("modality-dropout"))
 
 
+@pytest.mark.parametrize("dataset", list(campaign.DATASETS))
+def test_trials_of_a_learning_rate_are_around_the_data_set_s(dataset):
+    rate = campaign.DATASETS[dataset].get("lr", 0.001)
+    assert tune.trials("joint", dataset) == [("lr", rate), ("lr", rate / 2), ("lr", 2 * rate)]
+    assert tune.trials("joint:lr=0.1", dataset) == [("lr", 0.1), ("lr", 0.05), ("lr", 0.2)]
+    assert tune.trials("equilib", dataset) == tune.trials("equilib")
+
+
 def test_the_best_epoch_on_validation_decides_and_nothing_of_the_test_part():
     def run(*accuracies):
         return Outcome("joint", 0, {}, "", tuple({"accuracy": accuracy} for accuracy in accuracies))
@@ -140,7 +148,7 @@ def test_the_document(toy, tmp_path, untrained, capsys):
     assert "| `equilib` | 1.00 | **.900** | +2.0 (toy.npz) |" in found["All data sets"]  # joint is the third
     assert "| `joint` | 3.00 | .880 | +0.0 (toy.npz) |" in found["All data sets"]
     assert "| `late-fusion` |  | failed |  |" in found["All data sets"]
-    assert re.search(r"\| toy.npz \| -\.\d\d \| <.001 \| \d+ \|", found["Balance and accuracy"])
+    assert re.search(r"\| toy.npz \| -(\.\d\d|1\.00) \| <.001 \| \d+ \|", found["Balance and accuracy"])
     assert len(re.findall(r"^\| toy.npz \|", found["Does the order matter?"], re.MULTILINE)) == 4
     assert "`late-fusion` seed 2 failed: diverged." in found["toy.npz"]
     shown = re.findall(r"^\| `([^`]*)`", found["Ablations on toy.npz"], re.MULTILINE)

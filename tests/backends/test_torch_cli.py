@@ -91,7 +91,9 @@ def test_options_reach_the_run(command, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "Training", stop)
-    argv = "--encoder a=mlp b=mlp --policy random --value probability --updates 5 --smoothing 0.5 --lr 0.01"
+    argv = (
+        "--encoder a=mlp b=mlp --policy random --value probability --updates 5 --smoothing 0.5 --lr 0.01 --strength 0.5"
+    )
     assert command(*argv.split(), "--inherit", "false")[0] == 130
     options, name = asked[0]
     assert name == "toy"
@@ -99,6 +101,7 @@ def test_options_reach_the_run(command, monkeypatch):
     assert (options.policy, options.value, options.updates) == ("random", "probability", 5)
     assert (options.smoothing, options.lr, options.inherit) == (0.5, 0.01, False)
     assert (options.width, options.batch_size, options.fusion) == (16, 8, None)
+    assert (options.method, options.chosen_strength) == ("equilib", 0.5)
 
 
 @pytest.mark.parametrize(
@@ -121,6 +124,9 @@ def test_help_names_every_option(capsys):
     for name in vars(TrainOptions()):
         assert f"--{name.replace('_', '-')}" in out
     assert "--list" in out
+    for method in METHODS.values():  # lines may break anywhere
+        number = f"{method.name}: {method.tunes} ({method.strength:g})"
+        assert ("".join(number.split()) in "".join(out.split())) == bool(method.tunes)
 
 
 # --- configurations --------------------------------------------------------------------------------------------------
@@ -219,6 +225,10 @@ USAGE = [
     ("--lr -0.1", "lr must be positive and finite, got -0.1"),
     ("--lr 1e30", "training diverged in epoch 1"),
     ("--updates 1", "updates must be 2, one per modality, to 1048576, got 1"),
+    ("--strength -1", "strength must be at least 0 and finite, got -1"),
+    ("--strength inf", "strength.*inf"),
+    ("--method joint --strength 1", "strength must be left out for method 'joint', got 1"),
+    ("--method alternating --strength 1", "strength must be left out for method 'alternating', got 1"),
     ("--smoothing 1", "smoothing must be in"),
     ("--dropout 1", "dropout must be in"),
     ("--width 20", "width must be a positive multiple of 16, got 20"),

@@ -112,12 +112,38 @@ def test_concat_is_one_linear_layer_where_all_are_present():
     torch.testing.assert_close(fusion(z, [], torch.ones(5, 2, dtype=torch.bool)), expected)
 
 
-def test_memory_fusion_adds_to_the_sum(case):
-    _, network, batch = case("memory")
+@pytest.mark.parametrize("missing", [0.0, 0.6])
+def test_memory_fusion_adds_to_the_sum_where_two_or_more_are_present(case, missing):
+    _, network, batch = case("memory", missing=missing)
     features = network.encode(batch)
-    joint = network.fusion.head(network.memory(features, batch.present))
-    expected = SumFusion()(features, network.unimodal(features), batch.present) + joint
-    torch.testing.assert_close(network(batch), expected)
+    unimodal, h = network.unimodal(features), network.memory(features, batch.present)
+    hidden, head = network.fusion.hidden, network.fusion.head
+    several = [i for i in range(12) if batch.present[i].sum() > 1]
+    assert (len(several) < 12) == (missing > 0)
+    for i in several:
+        summed = sum(unimodal[k][i] for k in range(3) if batch.present[i, k])
+        added = head.weight @ torch.nn.functional.gelu(hidden.weight @ h[i] + hidden.bias) + head.bias
+        torch.testing.assert_close(network(batch)[i], summed + added)
+        assert added.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("k", range(3))
+def test_with_memory_fusion_a_modality_alone_answers_by_its_own_head(case, k, training):
+    _, network, batch = case("memory", missing=0.0)
+    network.train(training)
+    batch.present[:] = False
+    batch.present[:, k] = True
+    features = network.encode(batch)
+    logits = network(batch)
+    assert torch.equal(logits, network.unimodal(features)[k])
+    for row in torch.from_numpy(coalitions(3)):
+        expected = logits if row[k] else network.log_prior.expand(12, -1)
+        torch.testing.assert_close(network.fuse(features, batch.present & row), expected)
+        index = int((row * 2 ** torch.arange(3)).sum())
+        torch.testing.assert_close(network.every_coalition(features, batch.present)[index], expected)
+    logits.square().sum().backward()
+    assert not any(p.grad is not None and p.grad.any() for p in network.fusion.parameters())
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)

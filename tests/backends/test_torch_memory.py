@@ -33,27 +33,40 @@ def everything(n, rows=4):
 
 
 def written_out(memory, features, present):
-    """One sample after the other, one modality after the other; the gates of an LSTM by their formulas."""
-    cell, rows = memory.cell, []
+    """h and c of one sample after the other, one modality after the other, by the formula of the gates."""
+    outputs, states = [], []
     for i in range(len(present)):
-        h, c = memory.initial
+        h, c = torch.zeros(D), memory.initial
         for k in memory.order.tolist():
             if not present[i, k]:
                 continue
             z = memory.maps[k].weight @ features[k][i] + memory.maps[k].bias
-            gates = cell.weight_ih @ z + cell.bias_ih + cell.weight_hh @ h + cell.bias_hh
-            admit, forget, new, output = gates.view(4, D)
-            c = forget.sigmoid() * c + admit.sigmoid() * new.tanh()
-            h = output.sigmoid() * c.tanh()
-        rows.append(h)
-    return torch.stack(rows)
+            f, admit, g, o = (memory.gates.weight @ z + memory.gates.bias).view(4, D)
+            c = f.sigmoid() * c + admit.sigmoid() * g.tanh()
+            h = o.sigmoid() * c.tanh()
+        outputs.append(h)
+        states.append(c)
+    return torch.stack(outputs), torch.stack(states)
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
-def test_forward_is_an_lstm_over_the_modalities_present(order):
-    memory, features = memory_of(3, order), features_of(3, rows=8)
+@pytest.mark.parametrize("training", [True, False])
+def test_forward_writes_the_modalities_present_by_the_formula(order, training):
+    memory, features = memory_of(3, order).train(training), features_of(3, rows=8)
     present = torch.from_numpy(coalitions(3))
-    torch.testing.assert_close(memory(features, present), written_out(memory, features, present))
+    torch.testing.assert_close(memory(features, present), written_out(memory, features, present)[0])
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_gradients_are_those_of_the_formula(order):
+    memory, features = memory_of(3, order), [z.requires_grad_() for z in features_of(3, rows=8)]
+    present, direction = torch.from_numpy(coalitions(3)), torch.randn(8, D)
+    given = [*memory.parameters(), *features]
+    found, expected = (
+        torch.autograd.grad((h * direction).sum(), given)
+        for h in (memory(features, present), written_out(memory, features, present)[0])
+    )
+    torch.testing.assert_close(found, expected)
 
 
 ORDERS = [order for n in range(1, 5) for order in permutations(range(n))]
@@ -67,6 +80,15 @@ def test_every_coalition_is_forward_on_each(order):
     present = torch.rand(4, n, generator=torch.Generator().manual_seed(3)) < 0.7
     expected = torch.stack([memory(features, present & row) for row in torch.from_numpy(coalitions(n))])
     torch.testing.assert_close(memory.every_coalition(features, present), expected)
+
+
+def test_of_nobody_h_is_0():
+    memory, features = memory_of(3), features_of(3)
+    nobody = torch.zeros(4, 3, dtype=torch.bool)
+    assert memory.initial.all()
+    assert not memory(features, nobody).any()
+    assert not memory.every_coalition(features, nobody).any()
+    assert not memory.every_coalition(features, everything(3))[0].any()
 
 
 def test_the_order_matters():
@@ -83,7 +105,7 @@ def test_an_absent_modality_is_passed_by(training):
     present[1] = False
     present[2, 0] = False
     h = memory(features, present)
-    assert torch.equal(h[1], memory.initial[0])
+    assert not h[1].any()
     features[0][2] = 1e30
     features[1][1] = -1e30
     assert torch.equal(memory(features, present), h)
@@ -101,33 +123,39 @@ def test_an_absent_modality_gets_no_gradient():
 
 def test_without_feature_mapping_there_is_none():
     memory = GatedMemory([D, D], D, feature_mapping=False)
-    assert {name.split(".")[0] for name, _ in memory.named_parameters()} == {"cell"}
+    assert {name.split(".")[0] for name, _ in memory.named_parameters()} == {"gates"}
     features = [torch.randn(2, D), torch.randn(2, D)]
-    state = tuple(x.expand(2, -1) for x in memory.initial)
-    for z in features:
-        state = memory.cell(z, state)
-    torch.testing.assert_close(memory(features, everything(2, 2)), state[0])
+    mapped = GatedMemory([D, D], D)
+    mapped.gates = memory.gates
+    with torch.no_grad():
+        for identity in mapped.maps:
+            identity.weight.copy_(torch.eye(D))
+            identity.bias.zero_()
+    torch.testing.assert_close(memory(features, everything(2, 2)), mapped(features, everything(2, 2)))
+
+
+def test_the_forget_gate_begins_by_keeping():
+    width, much = 64, 1e6
+    memory = GatedMemory([width], width, feature_mapping=False).train()
+    memory.initial.fill_(much)
+    memory([torch.zeros(3, width)], everything(1, 3))
+    memory.start_epoch(inherit=True)
+    kept = memory.initial / much  # what is added is at most 1
+    assert kept.min() > 0.5
+    assert kept.mean().item() == pytest.approx(torch.tensor(1.0).sigmoid().item(), abs=0.05)
 
 
 # --- inheritance -----------------------------------------------------------------------------------------------------
 
 
-def test_the_mean_final_state_is_inherited():
-    memory = memory_of(2).train()
-    batches = [(features_of(2, rows), everything(2, rows)) for rows in (3, 5)]
-    expected_h = torch.cat([memory(*batch) for batch in batches]).mean(0)  # over samples, not over batches
+def test_the_mean_final_c_is_inherited():
+    memory = memory_of(3, (1, 2, 0)).train()
+    batches = [(features_of(3, rows), torch.rand(rows, 3) < 0.6) for rows in (3, 5)]
+    expected = torch.cat([written_out(memory, *batch)[1] for batch in batches]).mean(0)  # over samples, not batches
+    for batch in batches:
+        memory(*batch)
     memory.start_epoch(inherit=True)
-    torch.testing.assert_close(memory.initial[0], expected_h)
-
-
-def test_both_states_are_inherited():
-    memory = memory_of(1).train()
-    features, present = features_of(1), everything(1)
-    start = tuple(x.expand(4, -1) for x in memory.initial)
-    h, c = memory.cell(memory.maps[0](features[0]), start)
-    memory(features, present)
-    memory.start_epoch(inherit=True)
-    torch.testing.assert_close(memory.initial, torch.stack([h.mean(0), c.mean(0)]))
+    torch.testing.assert_close(memory.initial, expected)
 
 
 def test_an_epoch_does_not_count_in_the_next():
@@ -148,10 +176,13 @@ def test_without_inheritance_the_initial_state_stays():
     assert torch.equal(memory.initial, before)
 
 
-def test_eval_mode_collects_nothing():
-    memory = memory_of(2)
+@pytest.mark.parametrize(("training", "gradients"), [(False, True), (False, False), (True, False)])
+def test_a_look_collects_nothing(training, gradients):
+    """In eval mode, or in training mode without gradients."""
+    memory = memory_of(2).train(training)
     before = memory.initial.clone()
-    memory(features_of(2), everything(2))
+    with torch.set_grad_enabled(gradients):
+        memory(features_of(2), everything(2))
     memory.every_coalition(features_of(2), everything(2))
     memory.start_epoch(inherit=True)
     assert torch.equal(memory.initial, before)

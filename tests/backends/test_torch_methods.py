@@ -10,7 +10,7 @@ import torch
 from equilib import Schedule, coalitions
 from equilib_torch.batches import take
 from equilib_torch.methods import METHODS, Losses, Plan, Setting
-from equilib_torch.methods.base import unimodal_loss
+from equilib_torch.methods.base import unimodal_loss, unimodal_losses
 from equilib_torch.network import FusionName
 from equilib_torch.planning import make_plan, sufficiency
 
@@ -71,12 +71,12 @@ def mean_nll(logits, labels, rows):
     return torch.stack(terms).mean()
 
 
-def written_out(network, batch, k, weight, features):
-    """L_k = CE(l) + weight · CE(l_k) over the samples that have k."""
+def written_out(network, batch, k, features):
+    """L_k = CE(l) + CE(l_k), the latter over the samples that have k."""
     fused = network.fuse(features, batch.present)
     own = network.heads[k](features[k])
     here = [i for i in range(len(batch.labels)) if batch.present[i, k]]
-    return mean_nll(fused, batch.labels, range(len(batch.labels))) + weight * mean_nll(own, batch.labels, here)
+    return mean_nll(fused, batch.labels, range(len(batch.labels))) + mean_nll(own, batch.labels, here)
 
 
 # --- unimodal loss ---------------------------------------------------------------------------------------------------
@@ -99,14 +99,44 @@ def test_unimodal_loss_without_anybody_is_0(case):
     assert unimodal_loss(torch.randn(9, 3), batch, 1).item() == 0
 
 
-# --- equilib ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("missing", [0.0, 0.4])
+def test_unimodal_losses_are_the_loss_of_each(case, missing):
+    _, batch, _ = case("sum", missing=missing)
+    unimodal = [torch.randn(9, 3) for _ in range(3)]
+    expected = torch.stack([unimodal_loss(unimodal[k], batch, k) for k in range(3)])
+    torch.testing.assert_close(unimodal_losses(unimodal, batch), expected)
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.4])
+def test_unimodal_losses_with_a_soft_target_by_the_formula(case, missing):
+    _, batch, _ = case("sum", missing=missing)
+    unimodal, target = [torch.randn(9, 3) for _ in range(3)], torch.rand(9, 3)  # weights need not sum to 1
+    for k, loss in enumerate(unimodal_losses(unimodal, batch, target)):
+        here = [i for i in range(9) if batch.present[i, k]]
+        every_class = [mean_nll(unimodal[k], torch.full((9,), y), [i]) * target[i, y] for i in here for y in range(3)]
+        torch.testing.assert_close(loss, torch.stack(every_class).sum() / len(here))
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_unimodal_losses_do_not_see_who_is_absent(case, soft):
+    _, batch, _ = case("sum", missing=0.4)
+    batch.present[:, 1] = False
+    unimodal = [torch.randn(9, 3, requires_grad=True) for _ in range(3)]
+    losses = unimodal_losses(unimodal, batch, torch.rand(9, 3) if soft else None)
+    assert losses[1].item() == 0
+    losses.sum().backward()
+    for k in range(3):
+        assert torch.equal(unimodal[k].grad.any(1), batch.present[:, k])
+
+
+# --- alternating -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize("missing", [0.0, 0.4])
-def test_equilib_updates_one_encoder_after_the_other(case, fusion, missing):
+def test_alternating_updates_one_encoder_after_the_other(case, fusion, missing):
     network, batch, step = case(fusion, missing=missing)
-    begin("equilib", network)(network, batch, PLAN, step)
+    begin("alternating", network)(network, batch, PLAN, step)
     assert [step.touched(i) for i in range(len(step.losses))] == [{2}, {0}, {1}]
     for i, k in enumerate(PLAN.order):
         moved = step.moved(i)
@@ -118,15 +148,15 @@ def test_equilib_updates_one_encoder_after_the_other(case, fusion, missing):
 
 @pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize("missing", [0.0, 0.4])
-def test_equilib_loss_and_gradients_by_the_formula(case, make_network, fusion, missing):
+def test_alternating_loss_and_gradients_by_the_formula(case, make_network, fusion, missing):
     network, batch, step = case(fusion, missing=missing)
     reference = case(fusion, missing=missing)[0]
-    begin("equilib", network)(network, batch, PLAN, step)
+    begin("alternating", network)(network, batch, PLAN, step)
     first = [z.detach() for z in reference.encode(batch)]  # as all were when the batch began
     for i, k in enumerate(PLAN.order):
         reference.zero_grad(set_to_none=True)
         features = [reference.encode_one(batch, j) if j == k else first[j] for j in range(3)]
-        loss = written_out(reference, batch, k, PLAN.sufficiency[k], features)
+        loss = written_out(reference, batch, k, features)
         assert step.losses[i] == pytest.approx(loss.item(), rel=1e-5)
         loss.backward()
         with torch.no_grad():
@@ -143,25 +173,25 @@ def calls_of(network):
     return calls
 
 
-def test_equilib_runs_every_encoder_once(case):
+def test_alternating_runs_every_encoder_once(case):
     network, batch, step = case("memory")
     calls = calls_of(network)
-    begin("equilib", network)(network, batch, PLAN, step)
+    begin("alternating", network)(network, batch, PLAN, step)
     assert sorted(calls) == [0, 1, 2]
 
 
-def test_equilib_runs_an_encoder_again_for_more_updates(case):
+def test_alternating_runs_an_encoder_again_for_more_updates(case):
     network, batch, step = case("memory")
     calls = calls_of(network)
-    begin("equilib", network)(network, batch, PLAN._replace(updates=(1, 3, 2)), step)
+    begin("alternating", network)(network, batch, PLAN._replace(updates=(1, 3, 2)), step)
     assert sorted(calls) == [0, 1, 1, 1, 2, 2]
     assert [step.touched(i) for i in range(6)] == [{2}, {2}, {0}, {1}, {1}, {1}]
     assert step.losses[1] != pytest.approx(step.losses[0], rel=1e-4)  # with the weights just updated
 
 
-def test_equilib_further_updates_lower_the_loss(case):
+def test_alternating_further_updates_lower_the_loss(case):
     network, batch, step = case("sum", n=1)
-    begin("equilib", network)(network, batch, Plan((0,), (6,), (1.0,)), step)
+    begin("alternating", network)(network, batch, Plan((0,), (6,), (1.0,)), step)
     assert step.losses == sorted(step.losses, reverse=True)
 
 
