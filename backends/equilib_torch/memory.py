@@ -128,7 +128,7 @@ class GatedMemory(nn.Module):
         z: list[Tensor] = []
         before: Tensor | None = None  # who has the modality written before
         for k in self.order.tolist():
-            mapped, here = self.maps[k](features[k]), present[:, k]
+            mapped, here = self.maps[k](features[k]), present[..., k]
             if before is not None and self._aligns:
                 mapped = align_samples(z[-1], mapped, before & here, self.threshold)
             z.append(mapped)
