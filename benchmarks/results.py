@@ -9,6 +9,7 @@ and plots are kept in DIR/<data set>: the same command goes on where it was stop
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,6 +34,8 @@ from equilib_torch.comparison.variants import OURS, Variant, default_variants
 from equilib_torch.files import write_atomically
 
 from .campaign import DATASETS, TUNED, choose, ending, positive, read_tuned, variants_for
+from .cost import DATASETS as COSTED
+from .cost import Cost, cost_lines, measure_costs
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 ORDERS = ("strong-to-weak", "random")  # that weak to strong is tested against
@@ -175,7 +178,17 @@ def ablation_lines(of: Found) -> list[str]:
     return lines
 
 
-def document(found: Mapping[str, Found], seeds: int) -> str:
+def costs_of(datasets: Sequence[str], path: Path) -> dict[str, dict[str, Cost]]:
+    """What an epoch costs, measured once and kept in a file; by data set, then by variant."""
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    for dataset in datasets:
+        if dataset in COSTED and dataset not in kept:
+            kept[dataset] = measure_costs(dataset, default_variants())
+            write_atomically(path, json.dumps(kept, indent=2).encode())
+    return {d: {name: Cost(*cost) for name, cost in of.items()} for d, of in kept.items() if d in datasets}
+
+
+def document(found: Mapping[str, Found], seeds: int, costs: dict[str, dict[str, Cost]]) -> str:
     """RESULTS.md."""
     first = next(iter(found.values()))
     budgets = ", ".join(f"{dataset} {' and '.join(map(str, of.methods.epochs))}" for dataset, of in found.items())
@@ -211,6 +224,14 @@ def document(found: Mapping[str, Found], seeds: int) -> str:
         "Holm-corrected over the tests of one figure on one data set.",
         "\n".join(orders(found)),
     ]
+    if costs:
+        parts += [
+            "## What it costs",
+            "Training time of an epoch relative to `joint` and, in brackets, the time of measuring all coalitions and "
+            "making the schedule relative to the epoch. One thread; medians of rounds in which every method takes its "
+            "turn. Estimates that `g-blending` makes every few epochs are all in the one epoch measured.",
+            "\n".join(cost_lines(costs)),
+        ]
     for dataset, of in found.items():
         parts += [
             f"## {dataset}",
@@ -254,7 +275,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     def command() -> int:
         datasets = choose("datasets", asked.datasets, list(DATASETS))
         found = {name: measure(name, asked.seeds, asked.output / name, asked.jobs) for name in datasets}
-        write_atomically(asked.write, document(found, asked.seeds).encode())
+        costs = costs_of(datasets, asked.output / "cost.json")
+        write_atomically(asked.write, document(found, asked.seeds, costs).encode())
         failed = sum(len(row.failed) for of in found.values() for row in of.everything.values())
         if failed:
             raise InputError(f"{failed} runs failed; {asked.write.name} says which")
