@@ -96,18 +96,18 @@ class GatedMemory(nn.Module):
         """
         n, n_rows = len(features), present.shape[0]
         c = self.initial.expand(1, n_rows, -1)
-        last = torch.zeros_like(c)
+        read = readout(torch.zeros_like(c))
         order = self.order.tolist()
         complete = present.all(0).tolist()  # who needs no looking at single samples
-        for k, kept, added, gate in zip(order, *self._gates(features, present), strict=True):
-            written, out = torch.addcmul(added, kept, c), gate.expand_as(c)
+        for k, kept, added, out in zip(order, *self._gates(features, present), strict=True):
+            written = torch.addcmul(added, kept, c)
+            answer = readout(out * torch.tanh(written))
             if not complete[k]:
                 here = present[:, k, None]
-                written, out = torch.where(here, written, c), torch.where(here, out, last)
-            c, last = torch.cat([c, written]), torch.cat([last, out])
-        read = readout(last * torch.tanh(c))
+                written, answer = torch.where(here, written, c), torch.where(here, answer, read)
+            c, read = torch.cat([c, written]), torch.cat([read, answer])
         # Bit p of a row so far stands for the modality written p-th; bit i of a table's row stands for modality i.
-        # Axis a of the (2,)*n view holds bit n-1-a. What was read is smaller than h: cheaper to put in order.
+        # Axis a of the (2,)*n view holds bit n-1-a.
         position = [order.index(i) for i in range(n)]
         axes = [n - 1 - position[n - 1 - a] for a in range(n)]
         return read.view(*(2,) * n, n_rows, -1).permute(*axes, n, n + 1).reshape(2**n, n_rows, -1)
