@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from comparison_samples import outcome_of
 
-from benchmarks import campaign, results, tune
+from benchmarks import campaign, cost, results, tune
 from benchmarks.campaign import variants_for
 from equilib_torch import InputError
 from equilib_torch.comparison import runs
@@ -42,7 +42,7 @@ def test_every_method_has_the_same_number_of_trials_its_default_first():
         found = tune.trials(text)
         method = METHODS[text.partition(":")[0]]
         assert len({value for _, value in found}) == len(found) == 3
-        assert found[0] == (("strength", method.strength) if method.tunes else ("lr", 0.001))
+        assert found[0] == (("strength", method.strength) if method.tunes else ("lr", 0.002))
         assert len({option for option, _ in found}) == 1
     assert all(value < 1 for _, value in tune.trials("modality-dropout"))
 
@@ -140,6 +140,8 @@ def test_the_document(toy, tmp_path, untrained, capsys):
     found = sections(text)
     assert list(found) == [
         "All data sets",
+        "With modalities missing",
+        "Balance",
         "Balance and accuracy",
         "Does the order matter?",
         "toy.npz",
@@ -152,11 +154,33 @@ def test_the_document(toy, tmp_path, untrained, capsys):
     assert len(re.findall(r"^\| toy.npz \|", found["Does the order matter?"], re.MULTILINE)) == 4
     assert "`late-fusion` seed 2 failed: diverged." in found["toy.npz"]
     shown = re.findall(r"^\| `([^`]*)`", found["Ablations on toy.npz"], re.MULTILINE)
-    assert shown == [name for ours, of in results.ablations(2).items() for name in (ours, *of)]
-    assert "alternating:updates=4" in shown
+    assert shown == [name for ours, of in results.ablations(toy, 2).items() for name in (ours, *of)]
+    assert "alternating:updates=4" in results.ablations("mfeat", 2)["alternating"]
+    assert "| `pmr` | .180 ± .000 |" in found["Balance"]
     assert {path.name for path in (tmp_path / "runs" / "toy.npz").iterdir()} >= {"table.md", "comparison.json"}
     for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         assert len({line.count("|") for line in table.splitlines()}) == 1, table
+
+
+def test_costs_are_relative_to_joint_training():
+    found = cost.measure_costs("mfeat-small", ["equilib", "joint"], repeats=2)
+    assert found["joint"].relative == 1
+    assert all(each.schedule > 0 and each.seconds > 0 for each in found.values())
+    head, _, *rows = cost.cost_lines(
+        {"mfeat-small": {"equilib": cost.Cost(0.5, 1.25, 0.0625), "joint": found["joint"]}}
+    )
+    assert head == "| variant | mfeat-small |"
+    assert rows[0] == "| `equilib` | 1.25 (6.2%) |"
+    assert rows[-1] == f"| an epoch of `joint` | {found['joint'].seconds:.3f} s |"
+
+
+def test_costs_are_measured_once(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(results, "measure_costs", lambda d, _: asked.append(d) or {"joint": cost.Cost(0.1, 1.0, 0.01)})
+    for _ in range(2):
+        found = results.costs_of(["mfeat", "av-digits-sum"], tmp_path / "cost.json")
+        assert found == {"mfeat": {"joint": cost.Cost(0.1, 1.0, 0.01)}}
+    assert asked == ["mfeat"]
 
 
 def test_an_interruption_says_how_to_go_on(toy, monkeypatch, capsys):
