@@ -57,7 +57,7 @@ class TrainOptions:
     policy: str = _option("weak-to-strong", f"order of the modalities: {', '.join(POLICIES)}")
     value: str = _option("accuracy", f"what a coalition is worth on validation: {', '.join(VALUES)}")
     updates: int | None = _option(
-        None, "equilib only: updates per batch of all modalities together; default: one of each"
+        None, "equilib and alternating: updates per batch of all modalities together; default: one of each"
     )
     smoothing: float = _option(0.0, "weight of earlier epochs in the contributions that the order follows, in [0, 1)")
     mapping: str = _option("feature", "memory fusion only: mapping before the memory: none, feature, sample or both")
