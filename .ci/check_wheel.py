@@ -4,6 +4,8 @@
 check that fails raises, so the first one ends the script.
 """
 
+from __future__ import annotations
+
 import subprocess
 import sys
 import tempfile
@@ -62,13 +64,13 @@ def check_core() -> None:
     for arguments in (["train"], ["train", "--list", "datasets"], ["compare"]):
         result = run(*arguments)
         lines = result.stderr.splitlines()
-        told = result.returncode == 2 and len(lines) == 1 and "pip install 'equilib[torch]'" in lines[0]
+        told = result.returncode == 2 and len(lines) == 1 and "pip install '.[torch]'" in lines[0]
         require(told, f"{' '.join(arguments)} exits with 2 and says in one line: {result.stderr.strip()}")
 
 
 def check_torch() -> None:
     """With the extra every entry point loads, and the command trains."""
-    entries = [entry for entry in distribution("equilib").entry_points if entry.group in (BACKENDS, KERNELS)]
+    entries = [entry for entry in distribution("equilib-multimodal").entry_points if entry.group in (BACKENDS, KERNELS)]
     for entry in entries:
         require(entry.load() is not None, f"entry point {entry.group}: {entry.name} = {entry.value} loads")
     require(any(entry.group == BACKENDS and entry.name == "torch" for entry in entries), "the backend torch is there")

@@ -1,1 +1,1 @@
-"""ASV benchmarks of equilib; ASV wants them to be a package."""
+"""Benchmarks: speed (ASV), peers, gpu, and the campaign of training."""

@@ -5,6 +5,8 @@ call, launches and checks included), those of a device-to-device copy (bytes rea
 and the largest difference to NumPy's values in float64 (up to n = 28).
 """
 
+from __future__ import annotations
+
 import statistics
 import sys
 from collections.abc import Callable

@@ -19,6 +19,8 @@ Example:
     [1, 0]
 """
 
+from __future__ import annotations
+
 from equilib.equilibrium import contribution_shares, edm
 from equilib.estimation import ShapleyEstimate, estimate_shapley
 from equilib.missing import expected_when_missing

@@ -4,6 +4,8 @@ With w(s) = s!(n−1−s)!/n!, w(n) = w(−1) = 0 and u(S) = v(S)(w(|S|−1) + w
 φ_i = Σ_{S∋i} u(S) − Σ_S w(|S|) v(S). v(∅) is subtracted first: a large common offset would cancel badly.
 """
 
+from __future__ import annotations
+
 import functools
 import math
 

@@ -3,6 +3,8 @@
 The name of an entry point is the top-level module of the arrays it computes with: `cupy` for `cupy.ndarray`.
 """
 
+from __future__ import annotations
+
 import functools
 from typing import Protocol
 

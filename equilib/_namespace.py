@@ -1,5 +1,7 @@
 """The public edge: which array library to compute in, and what may come in."""
 
+from __future__ import annotations
+
 import contextlib
 import operator
 import sys

@@ -1,5 +1,7 @@
 """Random orders that need no generator, trace, and agree between libraries."""
 
+from __future__ import annotations
+
 import os
 from typing import Any
 

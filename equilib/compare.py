@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from .dispatch import dispatch
+from equilib._commands import run_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare as the command line says and return the exit code."""
-    return dispatch("equilib.compare", argv, lambda backend, rest: backend.compare(rest))
+    return run_command("equilib.compare", argv, lambda backend, rest: backend.compare(rest))
 
 
 if __name__ == "__main__":

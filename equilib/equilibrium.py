@@ -1,5 +1,7 @@
 """How far the modalities are from contributing equally."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from equilib._namespace import (

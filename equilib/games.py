@@ -4,6 +4,8 @@ A game is a callable with a number of players: coalitions `(m, n)` bool of any a
 the library's default float out. Games are plain data and can be sent to other processes.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """What a model is worth when modalities go missing."""
 
+from __future__ import annotations
+
 import math
 from typing import Any
 

@@ -1,5 +1,7 @@
 """In which order to train the modalities, and how often each."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 

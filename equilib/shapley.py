@@ -1,5 +1,7 @@
 """Exact Shapley values from a complete table of coalition values."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from equilib._exact import exact_shapley

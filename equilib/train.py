@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from .dispatch import dispatch
+from equilib._commands import run_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train as the command line says and return the exit code."""
-    return dispatch("equilib.train", argv, lambda backend, rest: backend.train(rest))
+    return run_command("equilib.train", argv, lambda backend, rest: backend.train(rest))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Outcomes of runs that nobody trained."""
 
-from equilib_torch.comparison.runs import Outcome
+from __future__ import annotations
+
+from equilib_torch.comparison.queue import Outcome
 
 
 def outcome_of(variant, seed, accuracy, edm=0.5, *, seconds=2.0, names=("a", "b"), reason=""):

@@ -1,5 +1,7 @@
 """Fixtures over array libraries, and the Hypothesis profiles."""
 
+from __future__ import annotations
+
 import os
 from typing import Any, NamedTuple
 

@@ -4,6 +4,8 @@ Each reference is made with the number of modalities and the strength, called wi
 expects in the network, and returns the loss.
 """
 
+from __future__ import annotations
+
 from copy import deepcopy
 from itertools import permutations
 from math import exp, tanh
@@ -11,7 +13,7 @@ from math import exp, tanh
 import numpy as np
 import torch
 
-from equilib_torch.batches import take
+from equilib_torch.data.batches import take
 from equilib_torch.methods import METHODS, Plan, Setting
 
 ROWS = [(0, 2), (2, 7), (7, 12)]  # of consecutive batches; the first has nobody of the third class

@@ -1,5 +1,7 @@
 """The definitions, spelled out slowly: what the fast code is tested against."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import permutations

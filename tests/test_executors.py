@@ -1,5 +1,7 @@
 """The game on other processes and machines: the same estimate, to the last bit."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster

@@ -1,5 +1,7 @@
 """The README's examples run as printed, its commands are those that are checked, and what it lists is complete."""
 
+from __future__ import annotations
+
 import re
 from pathlib import Path
 

@@ -17,7 +17,7 @@ class CupyKernels:
 
     def shapley_values(self, tables: Any, n: int) -> Any:
         """Compute the Shapley values `(batch, n)` of tables `(batch, 2**n)`, in their dtype and on their device."""
-        from .exact import shapley_values
+        from equilib_cupy.exact import shapley_values
 
         return shapley_values(tables, n)
 

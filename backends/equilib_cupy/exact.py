@@ -5,6 +5,8 @@ the dtype alone: the same table gives the same bits at every run, for large tabl
 device. Working memory is 0.6 % of a table of 2**12 values and less of larger ones.
 """
 
+from __future__ import annotations
+
 import functools
 from importlib.resources import files
 from typing import Any, NamedTuple, TypeAlias

@@ -13,16 +13,16 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from equilib.backends import BackendError, Listing
+from equilib._commands import BackendError, Listing
 
 if TYPE_CHECKING:
-    from .classifier import MultimodalClassifier
-    from .data import Dataset, Modality, load_dataset
-    from .errors import InputError
-    from .options import TrainOptions
-    from .plots import plot_edm, plot_shares
-    from .summary import summarise
-    from .training import Run, fit
+    from equilib_torch.classifier import MultimodalClassifier
+    from equilib_torch.data import Dataset, Modality, load_dataset
+    from equilib_torch.errors import InputError
+    from equilib_torch.runs.plots import plot_edm, plot_shares
+    from equilib_torch.runs.summary import summarise
+    from equilib_torch.training.loop import Run, fit
+    from equilib_torch.training.options import TrainOptions
 
 __all__ = [
     "BACKEND",
@@ -44,13 +44,13 @@ _HOMES = {
     "InputError": "errors",
     "Modality": "data",
     "MultimodalClassifier": "classifier",
-    "Run": "training",
-    "TrainOptions": "options",
-    "fit": "training",
+    "Run": "training.loop",
+    "TrainOptions": "training.options",
+    "fit": "training.loop",
     "load_dataset": "data",
-    "plot_edm": "plots",
-    "plot_shares": "plots",
-    "summarise": "summary",
+    "plot_edm": "runs.plots",
+    "plot_shares": "runs.plots",
+    "summarise": "runs.summary",
 }
 
 
@@ -69,7 +69,7 @@ class TorchBackend:
         """Run the training command with these arguments and return its exit code."""
         _wait_quietly()
         try:
-            from .cli import train_command
+            from equilib_torch.commands.train import train_command
         except ModuleNotFoundError as error:
             raise _explained(error) from error
         return train_command(argv)
@@ -78,7 +78,7 @@ class TorchBackend:
         """Run the comparing command with these arguments and return its exit code."""
         _wait_quietly()
         try:
-            from .comparison.cli import compare_command
+            from equilib_torch.commands.compare import compare_command
         except ModuleNotFoundError as error:
             raise _explained(error) from error
         return compare_command(argv)
@@ -86,7 +86,7 @@ class TorchBackend:
     def names(self, what: Listing) -> Mapping[str, str]:
         """Known data sets, methods or encoders, each with a one-line description."""
         try:
-            from .cli import known_names
+            from equilib_torch.commands.train import known_names
         except ModuleNotFoundError as error:
             raise _explained(error) from error
         return known_names(what)
@@ -102,7 +102,7 @@ def _explained(error: ModuleNotFoundError) -> Exception:
     """What to raise for a failed import: a module of ours is a fault and shown as such, any other a missing extra."""
     if error.name is None or error.name.startswith("equilib"):
         return error
-    return BackendError(f"backend torch needs the package {error.name}: install it by pip install 'equilib[torch]'")
+    return BackendError(f"backend torch needs the package {error.name}: install it by pip install '.[torch]' in a checkout of equilib")
 
 
 BACKEND = TorchBackend()

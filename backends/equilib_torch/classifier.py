@@ -14,11 +14,11 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from .batches import Batch, Column, column, join
-from .data import Kind, Modality
-from .errors import InputError
-from .files import write_atomically
-from .network import ModalityConfig, MultimodalNetwork, NetworkConfig
+from equilib_torch.data import Kind, Modality
+from equilib_torch.data.batches import Batch, Column, column, join
+from equilib_torch.errors import InputError
+from equilib_torch.files import write_atomically
+from equilib_torch.network import ModalityConfig, MultimodalNetwork, NetworkConfig
 
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 Inputs = Mapping[str, npt.NDArray[Any]]

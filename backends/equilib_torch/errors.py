@@ -1,5 +1,7 @@
 """The error that means: the input is at fault, not the program."""
 
+from __future__ import annotations
+
 
 class InputError(ValueError):
     """Something the user gave is wrong: a file, a name or a value.

@@ -1,5 +1,7 @@
 """Estimators of Shapley values: each turns a `Problem` into a `Solution`."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import TypeAlias
 

@@ -1,5 +1,7 @@
 """Tiny synthetic data sets, and networks and options small enough for them."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 

@@ -1,5 +1,7 @@
 """The kernels on a GPU: skipped where there is no cupy or no CUDA device."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

@@ -1,5 +1,7 @@
 """The exact kernels: their arithmetic and their launches on the CPU, and that they compile for GPUs."""
 
+from __future__ import annotations
+
 import ctypes
 import shutil
 import subprocess

@@ -1,5 +1,7 @@
 """The benchmarks of training: what is tuned by what, and the document that is written from the runs."""
 
+from __future__ import annotations
+
 import json
 import re
 
@@ -7,11 +9,11 @@ import numpy as np
 import pytest
 from comparison_samples import outcome_of
 
-from benchmarks import campaign, cost, results, tune
-from benchmarks.campaign import variants_for
+from benchmarks.campaign import budgets, cost, results, tune
+from benchmarks.campaign.budgets import variants_for
 from equilib_torch import InputError
 from equilib_torch.comparison import runs
-from equilib_torch.comparison.runs import Outcome
+from equilib_torch.comparison.queue import Outcome
 from equilib_torch.comparison.variants import default_variants
 from equilib_torch.methods import METHODS
 
@@ -27,10 +29,10 @@ def toy(tmp_path, monkeypatch):
     noise = np.random.default_rng(0).standard_normal((2, N, 3))
     a, b = (labels[:, None] == 0) + noise[0], (labels[:, None] == 1) + noise[1]
     np.savez("toy.npz", label=labels, split=split, a=a, b=b)
-    for name in list(campaign.DATASETS):
-        monkeypatch.delitem(campaign.DATASETS, name)
+    for name in list(budgets.DATASETS):
+        monkeypatch.delitem(budgets.DATASETS, name)
     budget = {"epochs": 1, "batch_size": 8, "width": 16, "device": "cpu"}
-    monkeypatch.setitem(campaign.DATASETS, "toy.npz", budget)
+    monkeypatch.setitem(budgets.DATASETS, "toy.npz", budget)
     return "toy.npz"
 
 
@@ -47,9 +49,9 @@ def test_every_method_has_the_same_number_of_trials_its_default_first():
     assert all(value < 1 for _, value in tune.trials("modality-dropout"))
 
 
-@pytest.mark.parametrize("dataset", list(campaign.DATASETS))
+@pytest.mark.parametrize("dataset", list(budgets.DATASETS))
 def test_trials_of_a_learning_rate_are_around_the_data_set_s(dataset):
-    rate = campaign.DATASETS[dataset].get("lr", 0.001)
+    rate = budgets.DATASETS[dataset].get("lr", 0.001)
     assert tune.trials("joint", dataset) == [("lr", rate), ("lr", rate / 2), ("lr", 2 * rate)]
     assert tune.trials("joint:lr=0.1", dataset) == [("lr", 0.1), ("lr", 0.05), ("lr", 0.2)]
     assert tune.trials("equilib", dataset) == tune.trials("equilib")
@@ -102,7 +104,7 @@ def test_wrong_usage(toy, tmp_path, capsys):
     assert tune.main(["--output", "runs", "--methods", "nothing"]) == 2
     (tmp_path / "tuned.json").write_text("[1]")
     with pytest.raises(InputError, match=r"tuned.json must hold"):
-        campaign.read_tuned(tmp_path / "tuned.json")
+        budgets.read_tuned(tmp_path / "tuned.json")
 
 
 # --- the document ----------------------------------------------------------------------------------------------------
@@ -189,4 +191,4 @@ def test_an_interruption_says_how_to_go_on(toy, monkeypatch, capsys):
 
     monkeypatch.setattr(results, "run_all", interrupted)
     assert results.main(["--output", "runs"]) == 130
-    assert "go on by: python -m benchmarks.results --output runs" in capsys.readouterr().err
+    assert "go on by: python -m benchmarks.campaign.results --output runs" in capsys.readouterr().err

@@ -1,5 +1,7 @@
 """Predictions of a saved and loaded model, and every way to ask or load it wrongly."""
 
+from __future__ import annotations
+
 import json
 import pickle
 from pathlib import Path
@@ -10,7 +12,7 @@ import safetensors.torch
 import torch
 
 from equilib_torch import InputError, MultimodalClassifier, fit
-from equilib_torch.batches import take
+from equilib_torch.data.batches import take
 
 CLASSES = ("ant", "bee", "wasp")
 KINDS = ("vector", "sequence", "colour")

@@ -1,5 +1,7 @@
 """`python -m equilib.train`: what it prints, what it refuses, and how it ends."""
 
+from __future__ import annotations
+
 import os
 import re
 import signal
@@ -16,8 +18,8 @@ import yaml
 from equilib.train import main
 from equilib_torch import TrainOptions, cli
 from equilib_torch.data import DESCRIPTIONS
-from equilib_torch.encoders import ENCODERS
 from equilib_torch.methods import METHODS
+from equilib_torch.network.encoders import ENCODERS
 
 N = 60
 
@@ -369,7 +371,7 @@ sys.exit(main([]))
 
 def test_naming_the_backend_and_reading_data_load_no_framework():
     script = (
-        "import sys, equilib_torch; from equilib.backends import load_backend; load_backend('torch').description\n"
+        "import sys, equilib_torch; from equilib._commands import load_backend; load_backend('torch').description\n"
         "assert 'numpy' in sys.modules and 'torch' not in sys.modules and 'sklearn' not in sys.modules\n"
         "equilib_torch.load_dataset('mfeat-small', seed=0)\n"
         "assert 'torch' not in sys.modules\n"

@@ -1,5 +1,7 @@
 """`python -m equilib.compare`: what it trains, keeps and refuses, and how it ends."""
 
+from __future__ import annotations
+
 import csv
 import json
 import os
@@ -21,7 +23,7 @@ from equilib.compare import main
 from equilib.train import main as train
 from equilib_torch import TrainOptions
 from equilib_torch.comparison import runs
-from equilib_torch.comparison.runs import read_outcomes
+from equilib_torch.comparison.queue import read_outcomes
 from equilib_torch.comparison.table import summarise_runs
 from equilib_torch.comparison.variants import read_variants
 from equilib_torch.comparison.workers import run_in_workers

@@ -1,5 +1,7 @@
 """The statistics of a comparison against their definitions, and the table made of them."""
 
+from __future__ import annotations
+
 import csv
 import json
 import math

@@ -1,5 +1,7 @@
 """Bundled data sets, splits, and the rules every data set keeps."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from functools import cache
 

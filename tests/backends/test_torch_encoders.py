@@ -1,12 +1,14 @@
 """Encoders: shapes, padding, batches, standardisation."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch
 
 from equilib_torch.data import Modality
-from equilib_torch.encoders import DEFAULT_ENCODER, ENCODERS, Standardise, build_encoder
 from equilib_torch.errors import InputError
+from equilib_torch.network.encoders import DEFAULT_ENCODER, ENCODERS, Standardise, build_encoder
 
 WIDTH = 32
 LEGAL = [

@@ -1,5 +1,7 @@
 """The method `equilib`: its updates by the formula, what each term reaches, and the coalitions that it draws."""
 
+from __future__ import annotations
+
 import math
 from copy import deepcopy
 from functools import partial

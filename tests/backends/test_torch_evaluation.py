@@ -1,5 +1,7 @@
 """Coalition evaluation by hand, and the batches it runs over."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 
 import numpy as np
@@ -7,8 +9,8 @@ import pytest
 import torch
 
 from equilib_torch import fit
-from equilib_torch.batches import EpochSampler, loader
-from equilib_torch.evaluation import VALUES, evaluate
+from equilib_torch.data.batches import EpochSampler, loader
+from equilib_torch.training.evaluation import VALUES, evaluate
 
 
 def test_evaluation_by_hand(make_dataset, make_network):

@@ -1,5 +1,7 @@
 """Fusion and network: what is absent does not count, and every coalition is the network on that coalition."""
 
+from __future__ import annotations
+
 from typing import get_args
 
 import numpy as np
@@ -7,10 +9,10 @@ import pytest
 import torch
 
 from equilib import coalitions
-from equilib_torch.batches import take
+from equilib_torch.data.batches import take
 from equilib_torch.errors import InputError
-from equilib_torch.fusion import ConcatFusion, SumFusion
 from equilib_torch.network import FusionName, MultimodalNetwork, NetworkConfig, configure
+from equilib_torch.network.fusion import ConcatFusion, SumFusion
 
 FUSIONS = get_args(FusionName)
 KINDS = ("vector", "sequence", "image", "colour")

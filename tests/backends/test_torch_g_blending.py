@@ -1,5 +1,7 @@
 """G-Blending's weights, and the rehearsals that they come from; its update is tested with the other rivals'."""
 
+from __future__ import annotations
+
 import math
 from copy import deepcopy
 from dataclasses import replace
@@ -12,7 +14,7 @@ from methods_reference import assert_same, begin, make_case, plan_of
 from equilib_torch import fit, training
 from equilib_torch.methods import Losses
 from equilib_torch.methods.g_blending import blend
-from equilib_torch.rehearsal import rehearse
+from equilib_torch.methods.rehearsal import rehearse
 
 
 def test_blending_by_hand():

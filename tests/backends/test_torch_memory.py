@@ -1,13 +1,15 @@
 """Cross-modal mapping and gated memory."""
 
+from __future__ import annotations
+
 from itertools import permutations
 
 import pytest
 import torch
 
 from equilib import coalitions
-from equilib_torch.mapping import align_samples, sample_correlation
-from equilib_torch.memory import GatedMemory
+from equilib_torch.network.mapping import align_samples, sample_correlation
+from equilib_torch.network.memory import GatedMemory
 
 D = 5
 

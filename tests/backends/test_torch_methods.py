@@ -1,5 +1,7 @@
 """Every method against its formula, written out on a tiny network."""
 
+from __future__ import annotations
+
 import math
 from typing import get_args
 
@@ -8,11 +10,11 @@ import pytest
 import torch
 
 from equilib import Schedule, coalitions
-from equilib_torch.batches import take
+from equilib_torch.data.batches import take
 from equilib_torch.methods import METHODS, Losses, Plan, Setting
 from equilib_torch.methods.base import unimodal_loss, unimodal_losses
 from equilib_torch.network import FusionName
-from equilib_torch.planning import make_plan, sufficiency
+from equilib_torch.training.planning import make_plan, sufficiency
 
 FUSIONS = get_args(FusionName)
 WITHOUT_WEIGHTS = ("sum", "confidence")

@@ -1,5 +1,7 @@
 """Reading `.npz` files: what is written comes back, and what is wrong or hostile is refused in one line."""
 
+from __future__ import annotations
+
 import io
 import os
 import pickle

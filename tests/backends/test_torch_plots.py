@@ -1,12 +1,14 @@
 """Plots: what is drawn, and that no name of a modality can break them."""
 
+from __future__ import annotations
+
 from io import BytesIO
 
 import pytest
 from matplotlib.figure import Figure
 
 from equilib_torch import plot_edm, plot_shares
-from equilib_torch.plots import balance_png
+from equilib_torch.runs.plots import balance_png
 
 
 def history_of(names, epochs=3):

@@ -1,5 +1,7 @@
 """Rivals' methods against their formulas, written out in `methods_reference`, and what each is meant to do."""
 
+from __future__ import annotations
+
 import math
 from collections import Counter
 from copy import deepcopy

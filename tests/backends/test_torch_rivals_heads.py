@@ -1,5 +1,7 @@
 """Rivals that train every modality's own head: their updates, and what MLA, ReconBoost and MMPareto are meant to do."""
 
+from __future__ import annotations
+
 import math
 from copy import deepcopy
 from functools import partial
@@ -12,12 +14,12 @@ import torch
 from methods_reference import Recorder, assert_same, begin, gradients_of, make_case, plan_of
 
 from equilib_torch import InputError, MultimodalClassifier, fit
-from equilib_torch.batches import take
-from equilib_torch.evaluation import VALUES, evaluate
+from equilib_torch.data.batches import take
 from equilib_torch.methods import Losses
 from equilib_torch.methods.mmpareto import ParetoIntegration
+from equilib_torch.methods.rehearsal import rehearse
 from equilib_torch.network import FusionName
-from equilib_torch.rehearsal import rehearse
+from equilib_torch.training.evaluation import VALUES, evaluate
 
 FUSIONS = get_args(FusionName)
 REFERENCES = {

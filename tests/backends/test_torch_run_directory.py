@@ -1,5 +1,7 @@
 """The files of a run, and what they say."""
 
+from __future__ import annotations
+
 import json
 import re
 
@@ -11,7 +13,7 @@ from equilib import expected_when_missing, shapley_values
 from equilib.train import main
 from equilib_torch import InputError, MultimodalClassifier, TrainOptions, fit, load_dataset, summarise
 from equilib_torch.files import write_atomically
-from equilib_torch.run_directory import RunDirectory
+from equilib_torch.runs.directory import RunDirectory
 
 FILES = {"config.yaml", "metrics.jsonl", "checkpoints", "balance.png", "summary.json"}
 OPTIONS = ["--epochs", "3", "--batch-size", "16", "--width", "16", "--seed", "5", "--device", "cpu", "--updates", "4"]

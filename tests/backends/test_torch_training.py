@@ -1,5 +1,7 @@
 """The training loop: what a run is determined by, what it keeps, and what it measures."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import replace
 from typing import get_args
@@ -10,13 +12,13 @@ import torch
 
 from equilib import contribution_shares, edm, scheduler, shapley_values
 from equilib_torch import InputError, fit, load_dataset, summarise, training
-from equilib_torch.batches import loader
 from equilib_torch.data import Modality
-from equilib_torch.evaluation import VALUES, evaluate
+from equilib_torch.data.batches import loader
 from equilib_torch.methods import METHODS
 from equilib_torch.naming import by_coalition
 from equilib_torch.network import FusionName
-from equilib_torch.planning import sufficiency
+from equilib_torch.training.evaluation import VALUES, evaluate
+from equilib_torch.training.planning import sufficiency
 
 FUSIONS = get_args(FusionName)
 KINDS = ("vector", "sequence", "image", "colour")

@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 
-from ..summary import MISSING_RATES
-from .runs import Outcome
-from .statistics import mean_sd, spearman
+from equilib_torch.comparison.queue import Outcome
+from equilib_torch.comparison.statistics import mean_sd, spearman
+from equilib_torch.runs.summary import MISSING_RATES
 
 _MARKERS = "osD^vP*X<>phd"
 _COLUMNS = 4

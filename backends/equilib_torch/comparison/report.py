@@ -11,12 +11,12 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from ..files import write_atomically
-from ..run_directory import settings
-from .plots import accuracy_edm_png, accuracy_missing_png, shares_png
-from .runs import Outcome
-from .table import BASELINE, Column, Row, Table, figures
-from .variants import Variant
+from equilib_torch.comparison.plots import accuracy_edm_png, accuracy_missing_png, shares_png
+from equilib_torch.comparison.queue import Outcome
+from equilib_torch.comparison.table import BASELINE, Column, Row, Table, figures
+from equilib_torch.comparison.variants import Variant
+from equilib_torch.files import write_atomically
+from equilib_torch.runs.directory import settings
 
 
 def write_report(directory: Path, table: Table, outcomes: Sequence[Outcome], variants: Sequence[Variant]) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from ..summary import MISSING_RATES
-from .runs import Outcome
-from .statistics import NAN, holm, mean_sd, paired_p, spearman
-from .variants import OURS
+from equilib_torch.comparison.queue import Outcome
+from equilib_torch.comparison.statistics import NAN, holm, mean_sd, paired_p, spearman
+from equilib_torch.comparison.variants import OURS
+from equilib_torch.runs.summary import MISSING_RATES
 
 BASELINE = "joint"
 TESTED = "missing_0.5"

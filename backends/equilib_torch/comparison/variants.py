@@ -9,13 +9,13 @@ from urllib.parse import quote, unquote
 
 import torch
 
-from ..arguments import parse_options
-from ..data import Dataset
-from ..errors import InputError
-from ..methods import METHODS, Losses, Setting, Update
-from ..network import MultimodalNetwork
-from ..options import TrainOptions
-from ..training import check
+from equilib_torch.data import Dataset
+from equilib_torch.errors import InputError
+from equilib_torch.methods import METHODS, Losses, Setting, Update
+from equilib_torch.network import MultimodalNetwork
+from equilib_torch.training.arguments import parse_options
+from equilib_torch.training.loop import check
+from equilib_torch.training.options import TrainOptions
 
 OURS = ("equilib", "alternating")
 """Methods of this project; all others count as rivals."""

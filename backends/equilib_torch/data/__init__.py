@@ -3,13 +3,15 @@
 `load_dataset` is the way in: a bundled set by its name, or a file by its path.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
 
-from ..errors import InputError
-from .builtin import BUILTIN, DESCRIPTIONS
-from .dataset import Dataset, Kind, Modality
-from .npz import read_npz
-from .split import make_splits
+from equilib_torch.data.builtin import BUILTIN, DESCRIPTIONS
+from equilib_torch.data.dataset import Dataset, Kind, Modality
+from equilib_torch.data.npz import read_npz
+from equilib_torch.data.split import make_splits
+from equilib_torch.errors import InputError
 
 __all__ = [
     "BUILTIN",

@@ -6,6 +6,8 @@ which part of the training data is held out for validation. Means, scales and co
 training part, the held-out samples included, for the same reason; test samples never enter them.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # no types; comes with scikit-learn
 
-from .dataset import Array, Dataset, IntArray, Modality
-from .npz import read_npz
-from .split import VAL_FRACTION, hold_out
+from equilib_torch.data.dataset import Array, Dataset, IntArray, Modality
+from equilib_torch.data.npz import read_npz
+from equilib_torch.data.split import VAL_FRACTION, hold_out
 
 BUILTIN: dict[str, Callable[[int], Dataset]] = {}
 """Name → function of the run's seed that gives the data set."""

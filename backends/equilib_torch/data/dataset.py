@@ -4,13 +4,15 @@ Everything downstream relies on the checks here, so that it need not repeat them
 is well formed.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError
+from equilib_torch.errors import InputError
 
 Array: TypeAlias = npt.NDArray[Any]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]

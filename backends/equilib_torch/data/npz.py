@@ -4,6 +4,8 @@ The archive's own numbers are checked against each other before anything is unpa
 a file can be wrong, but it cannot run code or fill the memory.
 """
 
+from __future__ import annotations
+
 import math
 import zipfile
 from dataclasses import dataclass
@@ -13,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.lib import format as npy
 
-from ..errors import InputError
-from .dataset import MAX_MODALITIES, Array, Dataset, Kind, Modality, check_name
-from .split import make_splits
+from equilib_torch.data.dataset import MAX_MODALITIES, Array, Dataset, Kind, Modality, check_name
+from equilib_torch.data.split import make_splits
+from equilib_torch.errors import InputError
 
 MAX_BYTES = 8 * 2**30
 """Most that the arrays of a file may take once unpacked."""

@@ -1,12 +1,14 @@
 """Splits: those a file brings, completed by seeded, stratified ones."""
 
+from __future__ import annotations
+
 from typing import cast
 
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from ..errors import InputError
-from .dataset import SPLITS, Array, IntArray
+from equilib_torch.data.dataset import SPLITS, Array, IntArray
+from equilib_torch.errors import InputError
 
 TEST_FRACTION = 0.20
 VAL_FRACTION = 0.15

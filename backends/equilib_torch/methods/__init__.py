@@ -1,6 +1,8 @@
 """Training methods: one short file each, registered here once."""
 
-from . import (
+from __future__ import annotations
+
+from equilib_torch.methods import (
     agm,
     alternating,
     equilib,
@@ -15,7 +17,7 @@ from . import (
     pmr,
     reconboost,
 )
-from .base import Losses, Method, Plan, Setting, Step, Update
+from equilib_torch.methods.base import Losses, Method, Plan, Setting, Step, Update
 
 METHODS: dict[str, Method] = {
     module.METHOD.name: module.METHOD

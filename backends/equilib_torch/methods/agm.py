@@ -9,6 +9,8 @@ than it used to, r_m > r*_m, is damped.
 Ours: a batch in which nobody has m, or nothing else, says nothing of r_m and leaves κ_m = 1.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from statistics import fmean
@@ -18,11 +20,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from equilib import coalitions, shapley_values
-
-from ..batches import Batch
-from ..errors import InputError
-from ..network import MultimodalNetwork
-from .base import Method, Plan, Setting, Step, unimodal_loss
+from equilib_torch.data.batches import Batch
+from equilib_torch.errors import InputError
+from equilib_torch.methods.base import Method, Plan, Setting, Step, unimodal_loss
+from equilib_torch.network import MultimodalNetwork
 
 
 class AdaptiveModulation:

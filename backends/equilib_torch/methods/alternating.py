@@ -10,11 +10,13 @@ Every encoder runs once per batch, unless the schedule grants a modality several
 update.
 """
 
+from __future__ import annotations
+
 from torch.nn.functional import cross_entropy
 
-from ..batches import Batch
-from ..network import MultimodalNetwork
-from .base import Method, Plan, Step, stateless, unimodal_loss
+from equilib_torch.data.batches import Batch
+from equilib_torch.methods.base import Method, Plan, Step, stateless, unimodal_loss
+from equilib_torch.network import MultimodalNetwork
 
 
 def update(network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> None:

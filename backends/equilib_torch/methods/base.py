@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from ..batches import Batch
-from ..network import FusionName, MultimodalNetwork
+from equilib_torch.data.batches import Batch
+from equilib_torch.network import FusionName, MultimodalNetwork
 
 
 class Plan(NamedTuple):

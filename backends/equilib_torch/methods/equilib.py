@@ -16,15 +16,17 @@ schedule grants a modality more than one update, the others follow, weak → str
     L_k = CE(l(z_k, stop(z_j), j ≠ k)) + λ_k [CE(l_k) + α CE(l_k, p(N))]
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ..batches import Batch
-from ..network import MultimodalNetwork
-from .base import Method, Plan, Setting, Step, unimodal_losses
+from equilib_torch.data.batches import Batch
+from equilib_torch.methods.base import Method, Plan, Setting, Step, unimodal_losses
+from equilib_torch.network import MultimodalNetwork
 
 
 class CoalitionTraining:

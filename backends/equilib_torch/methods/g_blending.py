@@ -10,15 +10,17 @@ a small validation split and would take all the weight; where nothing gains, the
 the same for all; copies are trained for one epoch (the article's for as many as it then keeps the weights).
 """
 
+from __future__ import annotations
+
 import numpy as np
 import numpy.typing as npt
 from torch.nn.functional import cross_entropy
 
-from ..batches import Batch
-from ..errors import InputError
-from ..network import MultimodalNetwork
-from . import joint
-from .base import Losses, Method, Plan, Setting, Step, Update, unimodal_loss
+from equilib_torch.data.batches import Batch
+from equilib_torch.errors import InputError
+from equilib_torch.methods import joint
+from equilib_torch.methods.base import Losses, Method, Plan, Setting, Step, Update, unimodal_loss
+from equilib_torch.network import MultimodalNetwork
 
 SMALLEST_GAP = 0.05
 """Growth of the gap between validation and training loss, in nats, under which ΔO is not told from 0."""

@@ -1,10 +1,12 @@
 """Joint training, the usual way: L = CE(l), one update of everything per batch."""
 
+from __future__ import annotations
+
 from torch.nn.functional import cross_entropy
 
-from ..batches import Batch
-from ..network import MultimodalNetwork
-from .base import Method, Plan, Step, stateless
+from equilib_torch.data.batches import Batch
+from equilib_torch.methods.base import Method, Plan, Step, stateless
+from equilib_torch.network import MultimodalNetwork
 
 
 def update(network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> None:

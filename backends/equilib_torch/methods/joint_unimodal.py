@@ -3,11 +3,13 @@
 The plain remedy for lazy modalities, and a strong one where modalities are redundant.
 """
 
+from __future__ import annotations
+
 from torch.nn.functional import cross_entropy
 
-from ..batches import Batch
-from ..network import MultimodalNetwork
-from .base import Method, Plan, Step, stateless, unimodal_losses
+from equilib_torch.data.batches import Batch
+from equilib_torch.methods.base import Method, Plan, Step, stateless, unimodal_losses
+from equilib_torch.network import MultimodalNetwork
 
 
 def update(network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> None:

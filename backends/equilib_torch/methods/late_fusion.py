@@ -4,9 +4,11 @@ With its usual fusion, `sum`, that is all. A fusion with weights of its own is t
 gradient flows back, so that the encoders stay unimodal.
 """
 
-from ..batches import Batch
-from ..network import MultimodalNetwork
-from .base import Method, Plan, Step, detached_fusion_loss, has_weights, stateless, unimodal_losses
+from __future__ import annotations
+
+from equilib_torch.data.batches import Batch
+from equilib_torch.methods.base import Method, Plan, Step, detached_fusion_loss, has_weights, stateless, unimodal_losses
+from equilib_torch.network import MultimodalNetwork
 
 
 def update(network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> None:

@@ -11,16 +11,18 @@ which no gradient flows back, in an update of its own. The head's bias, which se
 scales the projected gradient entry by entry, so that its steps keep off earlier means only roughly.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from ..batches import Batch
-from ..errors import InputError
-from ..network import MultimodalNetwork
-from .base import Method, Plan, Setting, Step, detached_fusion_loss, has_weights, unimodal_loss
+from equilib_torch.data.batches import Batch
+from equilib_torch.errors import InputError
+from equilib_torch.methods.base import Method, Plan, Setting, Step, detached_fusion_loss, has_weights, unimodal_loss
+from equilib_torch.network import MultimodalNetwork
 
 
 class AlternatingAdaptation:

@@ -10,13 +10,15 @@ opposite, h = 0 and the encoder stays where it is; an encoder that nobody in the
 port reads g₀ and g₁ after all backward passes, where they are the same.)
 """
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ..batches import Batch
-from ..network import MultimodalNetwork
-from .base import Method, Plan, Setting, Step, unimodal_loss
+from equilib_torch.data.batches import Batch
+from equilib_torch.methods.base import Method, Plan, Setting, Step, unimodal_loss
+from equilib_torch.network import MultimodalNetwork
 
 
 class ParetoIntegration:

@@ -4,13 +4,15 @@ For every sample anew, each modality it has is dropped with probability p, indep
 them is kept, each with the same chance. Like an absent modality, a dropped one enters neither prediction nor gradient.
 """
 
+from __future__ import annotations
+
 import torch
 from torch.nn.functional import cross_entropy
 
-from ..batches import Batch
-from ..errors import InputError
-from ..network import MultimodalNetwork
-from .base import Method, Plan, Setting, Step
+from equilib_torch.data.batches import Batch
+from equilib_torch.errors import InputError
+from equilib_torch.methods.base import Method, Plan, Setting, Step
+from equilib_torch.network import MultimodalNetwork
 
 
 class ModalityDropout:

@@ -10,6 +10,8 @@ for more than two modalities, ρ_m compares with the mean of the others; every t
 article's convolutions do), a single number excepted, which has no standard deviation.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from statistics import fmean
@@ -18,9 +20,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ..batches import Batch
-from ..network import MultimodalNetwork
-from .base import Method, Plan, Setting, Step
+from equilib_torch.data.batches import Batch
+from equilib_torch.methods.base import Method, Plan, Setting, Step
+from equilib_torch.network import MultimodalNetwork
 
 
 class GradientModulation:

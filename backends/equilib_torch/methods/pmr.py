@@ -12,15 +12,17 @@ of more than two modalities, which for two is the article's. Its penalty on the 
 epochs (PER) is left out.
 """
 
+from __future__ import annotations
+
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
-from ..batches import Batch
-from ..network import MultimodalNetwork
-from .base import Method, Plan, Setting, Step
+from equilib_torch.data.batches import Batch
+from equilib_torch.methods.base import Method, Plan, Setting, Step
+from equilib_torch.network import MultimodalNetwork
 
 MOMENTUM = 0.9
 """What a prototype keeps of itself when a batch has samples of its class."""

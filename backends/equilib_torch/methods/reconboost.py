@@ -14,18 +14,20 @@ has no other modality; a fusion with weights of its own learns in the stages, to
 flows back. An ensemble is always the sum of logits, whatever the fusion.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from ..batches import Batch
-from ..errors import InputError
-from ..fusion import SumFusion
-from ..network import MultimodalNetwork
-from . import joint
-from .base import Method, Plan, Setting, Step, detached_fusion_loss, has_weights
+from equilib_torch.data.batches import Batch
+from equilib_torch.errors import InputError
+from equilib_torch.methods import joint
+from equilib_torch.methods.base import Method, Plan, Setting, Step, detached_fusion_loss, has_weights
+from equilib_torch.network import MultimodalNetwork
+from equilib_torch.network.fusion import SumFusion
 
 
 class ReconBoost:

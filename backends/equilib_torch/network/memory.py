@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from .mapping import align_samples
+from equilib_torch.network.mapping import align_samples
 
 FORGET_BIAS = 1.0
 """Added to the forget gate, which so begins by keeping (Jozefowicz et al., ICML 2015)."""

@@ -6,7 +6,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from .errors import InputError
+from equilib_torch.errors import InputError
 
 
 def make_accelerator(device: str, precision: str) -> Accelerator:

@@ -8,12 +8,11 @@ from numbers import Integral, Real
 from typing import Any, cast, get_args
 
 from equilib.schedule import POLICIES
-
-from .encoders import ENCODERS
-from .errors import InputError
-from .evaluation import VALUES
-from .methods import METHODS
-from .network import FusionName, Mapping
+from equilib_torch.errors import InputError
+from equilib_torch.methods import METHODS
+from equilib_torch.network import FusionName, Mapping
+from equilib_torch.network.encoders import ENCODERS
+from equilib_torch.training.evaluation import VALUES
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "int": (Integral,),

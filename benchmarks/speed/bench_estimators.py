@@ -1,5 +1,7 @@
 """ASV benchmarks of the estimators: time and peak memory of 30,000 evaluations of a game that costs next to nothing."""
 
+from __future__ import annotations
+
 import numpy as np
 
 import equilib

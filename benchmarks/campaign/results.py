@@ -1,9 +1,9 @@
-"""Train every method on every data set, and write benchmarks/RESULTS.md from the runs.
+"""Train every method on every data set, and write benchmarks/campaign/RESULTS.md from the runs.
 
-    python -m benchmarks.results --output DIR [--jobs 2] [--datasets mfeat ...] [--seeds 5] [--write PATH]
+    python -m benchmarks.campaign.results --output DIR [--jobs 2] [--datasets mfeat ...] [--seeds 5] [--write PATH]
 
-The budget is the same for all methods; `tune` chose one option of each, if benchmarks/tuned.json exists. Runs, tables
-and plots are kept in DIR/<data set>: the same command goes on where it was stopped.
+The budget is the same for all methods; `tune` chose one option of each, if campaign/tuned.json exists. Runs, tables and
+plots are kept in DIR/<data set>: the same command goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -15,7 +15,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.campaign.budgets import DATASETS, TUNED, choose, ending, positive, read_tuned, variants_for
+from benchmarks.campaign.cost import DATASETS as COSTED
+from benchmarks.campaign.cost import Cost, cost_lines, measure_costs
 from equilib_torch import InputError, load_dataset
+from equilib_torch.comparison.queue import plan_runs, run_all
 from equilib_torch.comparison.report import (
     best_mean,
     cell,
@@ -27,15 +31,10 @@ from equilib_torch.comparison.report import (
     versions_note,
     write_report,
 )
-from equilib_torch.comparison.runs import plan_runs, run_all
 from equilib_torch.comparison.statistics import NAN, holm, mean_ranks, paired_p
 from equilib_torch.comparison.table import Row, Table, summarise_runs
 from equilib_torch.comparison.variants import OURS, Variant, default_variants
 from equilib_torch.files import write_atomically
-
-from .campaign import DATASETS, TUNED, choose, ending, positive, read_tuned, variants_for
-from .cost import DATASETS as COSTED
-from .cost import Cost, cost_lines, measure_costs
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 ORDERS = ("strong-to-weak", "random")  # that weak to strong is tested against
@@ -199,12 +198,12 @@ def document(found: Mapping[str, Found], seeds: int, costs: dict[str, dict[str, 
     tuned = "; ".join(f"{dataset}: {text}" for dataset, text in options.items() if text)
     parts = [
         "# Results",
-        "Written by `python -m benchmarks.results` from its runs; do not edit. Test accuracy of the best epoch on "
-        "validation. Every method has the same encoders, data, optimiser and budget.",
+        "Written by `python -m benchmarks.campaign.results` from its runs; do not edit. Test accuracy of the best "
+        "epoch on validation. Every method has the same encoders, data, optimiser and budget.",
         "\n".join(
             [
                 f"- Seeds 0 to {seeds - 1}. Epochs: {budgets}.",
-                f"- Chosen on validation, with other seeds, by `python -m benchmarks.tune`: {tuned or 'nothing'}.",
+                f"- Chosen on validation, with other seeds, by `benchmarks.campaign.tune`: {tuned or 'nothing'}.",
                 f"- {versions_note(first.methods)}",
                 f"- Ours are {' and '.join(f'`{name}`' for name in OURS)}; all others are rivals, `joint` with other "
                 "fusions among them.",
@@ -271,12 +270,12 @@ def _tuned_options(of: Found) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and write; the exit code."""
-    parser = argparse.ArgumentParser(prog="benchmarks.results", description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="benchmarks.campaign.results", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--output", type=Path, required=True, help="directory of the runs, new or to go on with")
     parser.add_argument("--jobs", type=positive, default=1, help="runs at a time")
     parser.add_argument("--datasets", nargs="+", help=f"of {', '.join(DATASETS)}; default: all")
     parser.add_argument("--seeds", type=positive, default=5, help="number of seeds, from 0")
-    parser.add_argument("--write", type=Path, default=RESULTS, help="default: benchmarks/RESULTS.md")
+    parser.add_argument("--write", type=Path, default=RESULTS, help="default: benchmarks/campaign/RESULTS.md")
     asked = parser.parse_args(argv)
 
     def command() -> int:
@@ -290,8 +289,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
     if not TUNED.exists():
-        print("benchmarks.results: nothing was tuned; all options at their defaults", file=sys.stderr)
-    return ending("benchmarks.results", argv, command)
+        print("benchmarks.campaign.results: nothing was tuned; all options at their defaults", file=sys.stderr)
+    return ending("benchmarks.campaign.results", argv, command)
 
 
 if __name__ == "__main__":

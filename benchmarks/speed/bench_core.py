@@ -1,4 +1,6 @@
-"""ASV benchmarks of the pure core: `asv run --config benchmarks/asv.conf.json`."""
+"""ASV benchmarks of the pure core: `asv run --config benchmarks/speed/asv.conf.json`."""
+
+from __future__ import annotations
 
 from importlib import import_module
 from typing import Any

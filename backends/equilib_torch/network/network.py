@@ -3,64 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import cast, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from equilib import coalitions
-
-from .batches import Batch
-from .data import Dataset
-from .encoders import DEFAULT_ENCODER, Encoder, build_encoder
-from .errors import InputError
-from .fusion import ConcatFusion, ConfidenceFusion, Fusion, MemoryFusion, MLPFusion, SumFusion
-from .memory import GatedMemory
-
-FusionName = Literal["concat", "mlp", "sum", "memory", "confidence"]
-Mapping = Literal["none", "feature", "sample", "both"]
-
-
-@dataclass(frozen=True)
-class ModalityConfig:
-    """What the network must know of one modality; `shape` is that of one sample."""
-
-    name: str
-    kind: str
-    shape: tuple[int, ...]
-    encoder: str
-
-
-@dataclass(frozen=True)
-class NetworkConfig:
-    """Everything but the weights: enough to build the network again."""
-
-    modalities: tuple[ModalityConfig, ...]
-    classes: tuple[str, ...] | tuple[int, ...]
-    fusion: FusionName
-    width: int
-    dropout: float
-    mapping: Mapping
-
-
-def configure(
-    dataset: Dataset, *, encoders: dict[str, str], fusion: FusionName, width: int, dropout: float, mapping: Mapping
-) -> NetworkConfig:
-    """Choose the encoders for a data set: those given by modality name, else the usual one for the kind of array.
-
-    Raises:
-        InputError: `encoders` names a modality the data set does not have.
-    """
-    for name in encoders:
-        if name not in dataset.names:
-            raise InputError(f"encoder: {dataset.name} has no modality {name!r}, only {', '.join(dataset.names)}")
-    modalities = tuple(
-        ModalityConfig(m.name, m.kind, m.values.shape[1:], encoders.get(m.name, DEFAULT_ENCODER[m.kind]))
-        for m in dataset.modalities
-    )
-    return NetworkConfig(modalities, dataset.classes, fusion, width, dropout, mapping)
+from equilib_torch.data import Dataset
+from equilib_torch.data.batches import Batch
+from equilib_torch.errors import InputError
+from equilib_torch.network.config import FusionName, NetworkConfig
+from equilib_torch.network.encoders import Encoder, build_encoder
+from equilib_torch.network.fusion import ConcatFusion, ConfidenceFusion, Fusion, MemoryFusion, MLPFusion, SumFusion
+from equilib_torch.network.memory import GatedMemory
 
 
 class MultimodalNetwork(nn.Module):

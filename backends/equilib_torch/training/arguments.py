@@ -9,8 +9,8 @@ from typing import Any, get_type_hints
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, get_loader, set_loader, set_parsing_settings
 
-from .errors import InputError
-from .options import TrainOptions, help_texts
+from equilib_torch.errors import InputError
+from equilib_torch.training.options import TrainOptions, help_texts
 
 _EPILOG = "--list backends|datasets|methods|encoders prints the known names and exits."
 

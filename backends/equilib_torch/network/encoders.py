@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name all torch code uses
 
-from .data import Modality
-from .errors import InputError
+from equilib_torch.data import Modality
+from equilib_torch.errors import InputError
 
 
 class Standardise(nn.Module):

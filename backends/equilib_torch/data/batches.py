@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
-from .data import Dataset, Modality
-from .data.dataset import IntArray
+from equilib_torch.data import Dataset, Modality
+from equilib_torch.data.dataset import IntArray
 
 
 class Batch(NamedTuple):

@@ -10,13 +10,13 @@ from typing import Any
 
 import yaml
 
-from .classifier import MultimodalClassifier
-from .data import BUILTIN
-from .errors import InputError
-from .files import write_atomically
-from .network import MultimodalNetwork
-from .options import TrainOptions
-from .plots import balance_png
+from equilib_torch.classifier import MultimodalClassifier
+from equilib_torch.data import BUILTIN
+from equilib_torch.errors import InputError
+from equilib_torch.files import write_atomically
+from equilib_torch.network import MultimodalNetwork
+from equilib_torch.runs.plots import balance_png
+from equilib_torch.training.options import TrainOptions
 
 
 def settings(options: TrainOptions) -> dict[str, Any]:

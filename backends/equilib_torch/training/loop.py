@@ -17,18 +17,17 @@ from tqdm import tqdm
 
 from equilib import Schedule, contribution_shares, edm, scheduler, shapley_schedule, shapley_values
 from equilib.schedule import MAX_UPDATES
-
-from .batches import Batch, EpochSampler, loader
-from .data import Dataset
-from .device import make_accelerator, synchronise
-from .errors import InputError
-from .evaluation import VALUES, Evaluation, evaluate
-from .methods import METHODS, Losses, Plan, Setting, Update
-from .naming import by_coalition, by_modality
-from .network import Mapping, MultimodalNetwork, NetworkConfig, configure
-from .options import TrainOptions
-from .planning import make_plan
-from .rehearsal import rehearse
+from equilib_torch.data import Dataset
+from equilib_torch.data.batches import Batch, EpochSampler, loader
+from equilib_torch.errors import InputError
+from equilib_torch.methods import METHODS, Losses, Plan, Setting, Update
+from equilib_torch.methods.rehearsal import rehearse
+from equilib_torch.naming import by_coalition, by_modality
+from equilib_torch.network import Mapping, MultimodalNetwork, NetworkConfig, configure
+from equilib_torch.training.device import make_accelerator, synchronise
+from equilib_torch.training.evaluation import VALUES, Evaluation, evaluate
+from equilib_torch.training.options import TrainOptions
+from equilib_torch.training.planning import make_plan
 
 Record = dict[str, Any]
 OnEpoch = Callable[[Record, MultimodalNetwork | None], None]

@@ -11,15 +11,15 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..arguments import add_options, new_parser, parse
-from ..data import load_dataset
-from ..device import make_accelerator
-from ..errors import InputError
-from ..options import TrainOptions
-from .report import markdown, write_report
-from .runs import PlannedRun, plan_runs, run_all
-from .table import summarise_runs
-from .variants import default_variants, read_variants
+from equilib_torch.comparison.queue import PlannedRun, plan_runs, run_all
+from equilib_torch.comparison.report import markdown, write_report
+from equilib_torch.comparison.table import summarise_runs
+from equilib_torch.comparison.variants import default_variants, read_variants
+from equilib_torch.data import load_dataset
+from equilib_torch.errors import InputError
+from equilib_torch.training.arguments import add_options, new_parser, parse
+from equilib_torch.training.device import make_accelerator
+from equilib_torch.training.options import TrainOptions
 
 _PROG = "equilib.compare"
 _DESCRIPTION = (

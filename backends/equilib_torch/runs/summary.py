@@ -9,12 +9,11 @@ from typing import Any
 from sklearn.metrics import f1_score
 
 from equilib import contribution_shares, edm, expected_when_missing, shapley_schedule, shapley_values
-
-from .naming import by_coalition, by_modality
-from .training import Run
+from equilib_torch.naming import by_coalition, by_modality
+from equilib_torch.training.loop import Run
 
 MISSING_RATES = (0.3, 0.5, 0.7)
-_PACKAGES = ("equilib", "numpy", "torch", "accelerate", "safetensors", "scikit-learn")
+_PACKAGES = ("equilib-multimodal", "numpy", "torch", "accelerate", "safetensors", "scikit-learn")
 
 
 def summarise(run: Run, *, seconds_total: float) -> dict[str, Any]:

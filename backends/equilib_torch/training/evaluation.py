@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .batches import Batch
-from .device import synchronise
-from .network import MultimodalNetwork
+from equilib_torch.data.batches import Batch
+from equilib_torch.network import MultimodalNetwork
+from equilib_torch.training.device import synchronise
 
 ValueName = Literal["accuracy", "probability", "log-likelihood"]
 Score = Callable[[Tensor, Tensor], Tensor]

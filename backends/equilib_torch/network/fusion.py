@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from equilib import coalitions
-
-from .memory import GatedMemory
+from equilib_torch.network.memory import GatedMemory
 
 
 class Fusion(nn.Module, ABC):

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import torch
 from torch.nn.functional import cross_entropy
 
-from .batches import Batch
-from .methods.base import Losses, Plan, Update, unimodal_loss
-from .network import MultimodalNetwork
+from equilib_torch.data.batches import Batch
+from equilib_torch.methods.base import Losses, Plan, Update, unimodal_loss
+from equilib_torch.network import MultimodalNetwork
 
 
 def rehearse(

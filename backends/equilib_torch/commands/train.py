@@ -6,17 +6,16 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
-from equilib.backends import Listing
-
-from .arguments import parse_options
-from .data import DESCRIPTIONS, load_dataset
-from .encoders import ENCODERS
-from .errors import InputError
-from .methods import METHODS
-from .options import TrainOptions
-from .run_directory import RunDirectory
-from .summary import readable, summarise
-from .training import Training
+from equilib._commands import Listing
+from equilib_torch.data import DESCRIPTIONS, load_dataset
+from equilib_torch.errors import InputError
+from equilib_torch.methods import METHODS
+from equilib_torch.network.encoders import ENCODERS
+from equilib_torch.runs.directory import RunDirectory
+from equilib_torch.runs.summary import readable, summarise
+from equilib_torch.training.arguments import parse_options
+from equilib_torch.training.loop import Training
+from equilib_torch.training.options import TrainOptions
 
 _PROG = "equilib.train"
 _DESCRIPTION = "Train a multimodal classifier and say how balanced its modalities became."

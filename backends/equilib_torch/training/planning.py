@@ -6,8 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from equilib import Schedule
-
-from .methods import Plan
+from equilib_torch.methods import Plan
 
 
 def sufficiency(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -16,15 +16,15 @@ import torch
 import yaml
 from tqdm import tqdm
 
-from ..data import Dataset, load_dataset
-from ..errors import InputError
-from ..network import MultimodalNetwork
-from ..options import TrainOptions
-from ..run_directory import RunDirectory, settings
-from ..summary import summarise
-from ..training import Training
-from .variants import Variant, name_of
-from .workers import run_in_workers
+from equilib_torch.comparison.variants import Variant, name_of
+from equilib_torch.comparison.workers import run_in_workers
+from equilib_torch.data import Dataset, load_dataset
+from equilib_torch.errors import InputError
+from equilib_torch.network import MultimodalNetwork
+from equilib_torch.runs.directory import RunDirectory, settings
+from equilib_torch.runs.summary import summarise
+from equilib_torch.training.loop import Training
+from equilib_torch.training.options import TrainOptions
 
 
 class Outcome(NamedTuple):

@@ -1,6 +1,7 @@
-"""Choose one option of every method on validation: benchmarks/tuned.json, which `results` reads.
+"""Choose one option of every method on validation: benchmarks/campaign/tuned.json, which `results` reads.
 
-    python -m benchmarks.tune --output DIR [--jobs 2] [--datasets mfeat ...] [--methods pmr ...] [--trial-seeds 100 101]
+    python -m benchmarks.campaign.tune --output DIR [--jobs 2] [--datasets mfeat ...] [--methods pmr ...] \
+        [--trial-seeds 100 101]
 
 Every method gets the same number of trials, over its strength where it has one, else over the learning rate. What
 decides is the accuracy of the best epoch on validation, its mean over seeds that the results do not use; figures of the
@@ -17,13 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.campaign.budgets import DATASETS, TUNED, choose, ending, positive, read_tuned, variants_for
 from equilib_torch import InputError, TrainOptions
-from equilib_torch.comparison.runs import Outcome, plan_runs, run_all
+from equilib_torch.comparison.queue import Outcome, plan_runs, run_all
 from equilib_torch.comparison.variants import default_variants, read_variant
 from equilib_torch.files import write_atomically
 from equilib_torch.methods import METHODS
-
-from .campaign import DATASETS, TUNED, choose, ending, positive, read_tuned, variants_for
 
 STRENGTHS = (1.0, 1 / 3, 3.0)  # times the default, which wins where several are equal
 LEARNING_RATES = (1.0, 0.5, 2.0)
@@ -75,13 +75,13 @@ def tune(dataset: str, texts: Sequence[str], seeds: Sequence[int], directory: Pa
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Tune and write; the exit code."""
-    parser = argparse.ArgumentParser(prog="benchmarks.tune", description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="benchmarks.campaign.tune", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--output", type=Path, required=True, help="directory of the runs, new or to go on with")
     parser.add_argument("--jobs", type=positive, default=1, help="runs at a time")
     parser.add_argument("--datasets", nargs="+", help=f"of {', '.join(DATASETS)}; default: all")
     parser.add_argument("--methods", nargs="+", help="methods or variants; default: all, and joint:fusion=memory")
     parser.add_argument("--trial-seeds", nargs="+", type=int, default=list(SEEDS), help="default: 100 101")
-    parser.add_argument("--write", type=Path, default=TUNED, help="default: benchmarks/tuned.json")
+    parser.add_argument("--write", type=Path, default=TUNED, help="default: benchmarks/campaign/tuned.json")
     asked = parser.parse_args(argv)
 
     def command() -> int:
@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             write_atomically(asked.write, (json.dumps(tuned, indent=2, sort_keys=True) + "\n").encode())
         return 0
 
-    return ending("benchmarks.tune", argv, command)
+    return ending("benchmarks.campaign.tune", argv, command)
 
 
 if __name__ == "__main__":

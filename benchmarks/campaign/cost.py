@@ -9,11 +9,10 @@ from typing import NamedTuple
 
 import torch
 
+from benchmarks.campaign.budgets import variants_for
 from equilib_torch import fit, load_dataset
 from equilib_torch.comparison.report import line
 from equilib_torch.comparison.variants import Variant
-
-from .campaign import variants_for
 
 # av-digits-sum has the encoders of av-digits-noisy, and more samples: its ratios are the same.
 DATASETS = ("av-digits-noisy", "av-digits-pca", "mfeat-small", "mfeat")

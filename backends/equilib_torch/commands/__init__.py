@@ -1,0 +1,1 @@
+"""The commands of the torch backend: parse, check, do, write, say what came out."""

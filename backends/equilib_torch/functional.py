@@ -1,0 +1,1 @@
+"""The formulas of the training methods as pure functions, for loops of one's own."""

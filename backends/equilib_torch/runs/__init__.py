@@ -1,0 +1,1 @@
+"""What is kept of a run: its directory, summary and plots."""

@@ -1,0 +1,1 @@
+"""ASV benchmarks of equilib; ASV wants them to be a package."""
