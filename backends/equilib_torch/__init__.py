@@ -102,7 +102,9 @@ def _explained(error: ModuleNotFoundError) -> Exception:
     """What to raise for a failed import: a module of ours is a fault and shown as such, any other a missing extra."""
     if error.name is None or error.name.startswith("equilib"):
         return error
-    return BackendError(f"backend torch needs the package {error.name}: install it by pip install '.[torch]' in a checkout of equilib")
+    return BackendError(
+        f"backend torch needs the package {error.name}: install it by pip install '.[torch]' in a checkout of equilib"
+    )
 
 
 BACKEND = TorchBackend()

@@ -12,6 +12,8 @@ from typing import Any
 
 from equilib_torch import InputError, TrainOptions, load_dataset
 from equilib_torch.comparison.variants import Variant, read_variants
+from equilib_torch.methods import METHODS
+from equilib_torch.parameters import format_spec, split_spec
 
 # Options of each data set, the same for all methods. The learning rates are those that late fusion and joint training
 # chose on validation in these epochs. av-digits-sum has four times the samples of the other av-digits.
@@ -56,7 +58,11 @@ def variants_for(dataset: str, texts: Sequence[str], tuned: Tuned) -> list[Varia
         chosen = tuned.get(dataset, {})
         said = {item.partition("=")[0] for item in items}
         changes = {k: v for k, v in chosen.get(variant.name, chosen.get(method, {})).items() if k not in said}
-        variants.append(replace(variant, options=replace(variant.options, **changes)))
+        own = {parameter.written for parameter in METHODS[method].parameters}
+        written = split_spec(variant.options.method)[1] | {k: f"{v:g}" for k, v in changes.items() if k in own}
+        others = {k: v for k, v in changes.items() if k not in own}
+        options = replace(variant.options, method=format_spec(method, written), **others)
+        variants.append(replace(variant, options=options))
     return variants
 
 

@@ -64,7 +64,7 @@ def ablations(dataset: str, n_modalities: int) -> dict[str, list[str]]:
     changes = {method: [f"policy={order}" for order in ORDERS] for method in OURS}
     if dataset in THOROUGH:
         changes["equilib"] += ["policy=fixed", "inherit=false", "mapping=none", "mapping=both", "fusion=sum"]
-        changes["alternating"] += ["policy=fixed", f"updates={n_modalities + 2}"]
+        changes["alternating"] += ["policy=fixed", f"updates-per-batch={n_modalities + 2}"]
     return {method: [f"{method}:{change}" for change in of] for method, of in changes.items()}
 
 
@@ -260,10 +260,9 @@ def _tuned_options(of: Found) -> str:
     """What was tuned, of the methods."""
     shown = {row.variant for row in of.methods.rows}
     chosen = [
-        f"`{v.name}` {'strength' if v.options.strength is not None else 'lr'} "
-        f"{v.options.lr if v.options.strength is None else v.options.strength:g}"
+        f"`{v.options.method}` lr {v.options.lr:g}"
         for v in of.variants
-        if v.name in shown and (v.options.strength is not None or v.options.lr != type(v.options)().lr)
+        if v.name in shown and (":" in v.options.method or v.options.lr != type(v.options)().lr)
     ]
     return ", ".join(chosen)
 

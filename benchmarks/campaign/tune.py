@@ -3,7 +3,7 @@
     python -m benchmarks.campaign.tune --output DIR [--jobs 2] [--datasets mfeat ...] [--methods pmr ...] \
         [--trial-seeds 100 101]
 
-Every method gets the same number of trials, over its strength where it has one, else over the learning rate. What
+Every method gets the same number of trials, over the parameter it declares trials of, else over the learning rate. What
 decides is the accuracy of the best epoch on validation, its mean over seeds that the results do not use; figures of the
 test part are not looked at. Runs are kept in DIR: the same command goes on where it was stopped.
 """
@@ -24,11 +24,9 @@ from equilib_torch.comparison.queue import Outcome, plan_runs, run_all
 from equilib_torch.comparison.variants import default_variants, read_variant
 from equilib_torch.files import write_atomically
 from equilib_torch.methods import METHODS
+from equilib_torch.parameters import split_spec
 
-STRENGTHS = (1.0, 1 / 3, 3.0)  # times the default, which wins where several are equal
-LEARNING_RATES = (1.0, 0.5, 2.0)
-WHOLE = ("g-blending",)  # whose strength is a number of epochs
-MOST = {"modality-dropout": 0.9}  # of a strength that is a probability
+LEARNING_RATES = (1.0, 0.5, 2.0)  # times the default, which wins where several are equal
 SEEDS = (100, 101)
 
 
@@ -40,13 +38,10 @@ def trials(text: str, dataset: str = "av-digits-noisy") -> list[tuple[str, float
         [('lr', 0.001), ('lr', 0.0005), ('lr', 0.002)]
     """
     options = read_variant(text, TrainOptions(**DATASETS.get(dataset, {}))).options
-    if METHODS[options.method].tunes and options.chosen_strength > 0:
-        most = MOST.get(options.method, float("inf"))
-        values = [min(most, options.chosen_strength * factor) for factor in STRENGTHS]
-        found = [("strength", round(value) if options.method in WHOLE else value) for value in values]
-    else:
-        found = [("lr", options.lr * factor) for factor in LEARNING_RATES]
-    return [(option, float(f"{value:.4g}")) for option, value in found]
+    for parameter in METHODS[options.method_name].parameters:
+        if parameter.trials and parameter.written not in split_spec(options.method)[1]:
+            return [(parameter.written, float(f"{value:.4g}")) for value in (parameter.default, *parameter.trials)]
+    return [("lr", float(f"{options.lr * factor:.4g}")) for factor in LEARNING_RATES]
 
 
 def score(outcomes: Sequence[Outcome]) -> float:

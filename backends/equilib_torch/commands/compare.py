@@ -26,7 +26,7 @@ _DESCRIPTION = (
     "Train several methods on one data set with the same options and several seeds, and put them in one table with "
     "significance tests. The options below that train has too apply to all of them."
 )
-_LEFT_OUT = ("method", "strength", "seed", "output")
+_LEFT_OUT = ("method", "seed", "output")
 
 
 class Request(NamedTuple):
@@ -87,7 +87,7 @@ def compare_command(argv: Sequence[str]) -> int:
 def _parse(argv: Sequence[str]) -> Request:
     parser = new_parser(_PROG, _DESCRIPTION)
     methods = (
-        "METHOD or METHOD:option=value:…, separated by commas, such as joint:fusion=memory or ogm-ge:strength=0.5; "
+        "METHOD or METHOD:name=value:…, separated by commas, such as joint:fusion=memory or ogm-ge:alpha=0.5; "
         "default: every method and joint:fusion=memory"
     )
     parser.add_argument("--methods", type=str, default=",".join(default_variants()), help=methods)

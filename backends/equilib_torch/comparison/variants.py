@@ -1,4 +1,4 @@
-"""What is compared: variants of training, written METHOD or METHOD:option=value:option=value."""
+"""What is compared: variants of training, METHOD:name=value:…, a name being a parameter or an option of a run."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from equilib_torch.data import Dataset
 from equilib_torch.errors import InputError
 from equilib_torch.methods import METHODS, Losses, Setting, Update
 from equilib_torch.network import MultimodalNetwork
+from equilib_torch.parameters import format_spec
 from equilib_torch.training.arguments import parse_options
 from equilib_torch.training.loop import check
 from equilib_torch.training.options import TrainOptions
@@ -70,22 +71,22 @@ def read_variant(text: str, common: TrainOptions) -> Variant:
         False
     """
     method, *items = text.split(":")
-    if method not in METHODS:
-        raise InputError(f"methods must be of {', '.join(METHODS)}, got {method!r}")
+    own = {parameter.written for parameter in METHODS.find(method, what="methods").parameters}
     found: dict[str, list[str]] = {}
     for item in items:
         option, equals, value = item.partition("=")
         if not equals:
             raise InputError(f"methods: variant {text!r} must be METHOD:option=value, got {item!r}")
-        if option not in _FREE:
-            raise InputError(f"methods: variant {text!r} may set {', '.join(sorted(_FREE))}, got {option!r}")
+        if option not in _FREE | own:
+            raise InputError(f"methods: variant {text!r} may set {', '.join(sorted(_FREE | own))}, got {option!r}")
         if option in found and option != "encoder":
             raise InputError(f"methods: variant {text!r} must set {option} once, got {value!r} too")
         found.setdefault(option, []).append(value)
-    argv = [f"--{option}={values[0]}" for option, values in found.items() if option != "encoder"]
+    spec = format_spec(method, {option: values[0] for option, values in found.items() if option in own})
+    argv = [f"--{option}={found[option][0]}" for option in found if option not in {"encoder", *own}]
     encoders = ["--encoder", *found["encoder"]] if "encoder" in found else []
     try:
-        options = parse_options("variant", "", ["--method", method, *argv, *encoders], common)
+        options = parse_options("variant", "", ["--method", spec, *argv, *encoders], common)
     except InputError as error:
         raise InputError(f"methods: variant {text!r}: {error}") from error
     return Variant(text, options)
@@ -117,7 +118,7 @@ def _start(options: TrainOptions, dataset: Dataset) -> None:
     """Go as far as one can without training."""
     config = check(options, dataset)
     with torch.random.fork_rng(range(torch.cuda.device_count())), suppress(_WouldTrainError):
-        METHODS[options.method].start(Setting(MultimodalNetwork(config), options.chosen_strength, _would_train))
+        METHODS[options.method_name].begin(Setting(MultimodalNetwork(config), _would_train), options.parameters)
 
 
 def _would_train(update: Update | None) -> Losses:

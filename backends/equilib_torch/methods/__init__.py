@@ -18,13 +18,18 @@ from equilib_torch.methods import (
     reconboost,
 )
 from equilib_torch.methods.base import Losses, Method, Plan, Setting, Step, Update
+from equilib_torch.registry import Registry
 
-METHODS: dict[str, Method] = {
-    module.METHOD.name: module.METHOD
-    for module in (
-        *(equilib, alternating, joint, joint_unimodal, late_fusion, modality_dropout),
-        *(ogm_ge, agm, pmr, g_blending, mla, reconboost, mmpareto),
-    )
-}
+METHODS = Registry(
+    "method",
+    [
+        module.METHOD
+        for module in (
+            *(equilib, alternating, joint, joint_unimodal, late_fusion, modality_dropout),
+            *(ogm_ge, agm, pmr, g_blending, mla, reconboost, mmpareto),
+        )
+    ],
+)
+"""Every training method by name."""
 
 __all__ = ["METHODS", "Losses", "Method", "Plan", "Setting", "Step", "Update"]

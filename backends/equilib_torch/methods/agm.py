@@ -24,14 +24,15 @@ from equilib_torch.data.batches import Batch
 from equilib_torch.errors import InputError
 from equilib_torch.methods.base import Method, Plan, Setting, Step, unimodal_loss
 from equilib_torch.network import MultimodalNetwork
+from equilib_torch.parameters import Parameter
 
 
 class AdaptiveModulation:
     """One update per batch; remembers the mean r_m of every modality."""
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Setting, *, alpha: float) -> None:
         n = len(setting.network.encoders)
-        self._alpha, self._means, self._counts = setting.strength, [0.0] * n, [0] * n
+        self._alpha, self._means, self._counts = alpha, [0.0] * n, [0] * n
 
     def __call__(self, network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> None:
         """One update from the fused cross-entropy, its gradient scaled modality by modality."""
@@ -78,6 +79,5 @@ METHOD = Method(
     AdaptiveModulation,
     fusion="concat",
     description="joint, gradients scaled by how each modality does beside the others",
-    tunes="α of its gradient scale",
-    strength=1.0,
+    own=(Parameter("alpha", float, 1.0, "α of its gradient scale", low=0, trials=(1 / 3, 3.0)),),
 )

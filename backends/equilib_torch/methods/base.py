@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from equilib.schedule import MAX_UPDATES
 from equilib_torch.data.batches import Batch
 from equilib_torch.network import FusionName, MultimodalNetwork
+from equilib_torch.parameters import Parameter
 
 
 class Plan(NamedTuple):
@@ -59,14 +61,22 @@ class Setting(NamedTuple):
 
     Attributes:
         network: to be trained; its parameters may still be tied or replaced.
-        strength: the method's one number, see `Method.tunes`; 0 for a method without.
         rehearse: trains a copy of the network as it is then for one epoch with the update given, and says where its
             losses end; None trains nothing. The copy is thrown away.
     """
 
     network: MultimodalNetwork
-    strength: float
     rehearse: Callable[[Update | None], Losses]
+
+
+UPDATES_PER_BATCH = Parameter(
+    "updates_per_batch",
+    int,
+    None,
+    "updates of all modalities together per batch, more to the weak ones; default: one of each",
+    low=1,
+    high=MAX_UPDATES,
+)
 
 
 @dataclass(frozen=True)
@@ -75,24 +85,39 @@ class Method:
 
     Attributes:
         name: for `--method`.
-        start: called once at the start of a run; what it returns is called with every batch.
+        start: called once at the start of a run, with its parameters as keywords; what it returns is called with every
+            batch.
         fusion: its usual form; any other can be chosen.
         description: one line.
-        tunes: what `--strength` is to this method; empty if it has no such number.
-        strength: its default.
-        scheduled: grants modalities several updates, as the plan says.
+        own: its own parameters, with their defaults and ranges; none is called like an option of a run.
+        scheduled: grants modalities several updates, as the plan says; it then has the parameter updates-per-batch,
+            which goes into the schedule.
     """
 
     name: str
-    start: Callable[[Setting], Update]
+    start: Callable[..., Update]
     fusion: FusionName
     description: str
-    tunes: str = ""
-    strength: float = 0.0
+    own: tuple[Parameter, ...] = ()
     scheduled: bool = False
 
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Everything that can be written behind its name."""
+        return (*self.own, UPDATES_PER_BATCH) if self.scheduled else self.own
 
-def stateless(update: Update) -> Callable[[Setting], Update]:
+    def begin(self, setting: Setting, parameters: Mapping[str, Any] | None = None) -> Update:
+        """Start a run.
+
+        Args:
+            setting: what the run gives it.
+            parameters: values by keyword, as `read_parameters` makes them; what is left out has its default.
+        """
+        given = dict(parameters or {})
+        return self.start(setting, **{p.name: given.get(p.name, p.default) for p in self.own})
+
+
+def stateless(update: Update) -> Callable[..., Update]:
     """The `start` of a method that keeps nothing from batch to batch."""
     return lambda setting: update
 

@@ -27,13 +27,14 @@ from torch.nn.functional import cross_entropy
 from equilib_torch.data.batches import Batch
 from equilib_torch.methods.base import Method, Plan, Setting, Step, unimodal_losses
 from equilib_torch.network import MultimodalNetwork
+from equilib_torch.parameters import Parameter
 
 
 class CoalitionTraining:
     """One update of everything per batch, then further ones of those modalities that the plan grants more."""
 
-    def __init__(self, setting: Setting) -> None:
-        self._alpha = setting.strength
+    def __init__(self, setting: Setting, *, alpha: float) -> None:
+        self._alpha = alpha
 
     def __call__(self, network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> None:
         """Update from all modalities at once, and then, where granted, from one after the other."""
@@ -78,7 +79,15 @@ METHOD = Method(
     CoalitionTraining,
     fusion="memory",
     description="every coalition trained, own losses by what the Shapley table says a modality can do alone",
-    tunes="α, weight of what a modality learns from the prediction of all",
-    strength=1.0,
+    own=(
+        Parameter(
+            "alpha",
+            float,
+            1.0,
+            "α, weight of what a modality learns from the prediction of all",
+            low=0,
+            trials=(1 / 3, 3.0),
+        ),
+    ),
     scheduled=True,
 )

@@ -17,29 +17,20 @@ import numpy.typing as npt
 from torch.nn.functional import cross_entropy
 
 from equilib_torch.data.batches import Batch
-from equilib_torch.errors import InputError
 from equilib_torch.methods import joint
 from equilib_torch.methods.base import Losses, Method, Plan, Setting, Step, Update, unimodal_loss
 from equilib_torch.network import MultimodalNetwork
+from equilib_torch.parameters import Parameter
 
 SMALLEST_GAP = 0.05
 """Growth of the gap between validation and training loss, in nats, under which ΔO is not told from 0."""
 
 
 class GradientBlending:
-    """One update per batch; remembers the weights, and estimates them when their time has come.
+    """One update per batch; remembers the weights, and estimates them when their time has come."""
 
-    Raises:
-        InputError: the strength is no number of epochs.
-    """
-
-    def __init__(self, setting: Setting) -> None:
-        if setting.strength < 1 or setting.strength % 1:
-            raise InputError(
-                "strength must be a whole number of epochs, at least 1, for method 'g-blending', "
-                f"got {setting.strength:g}"
-            )
-        self._every, self._rehearse = int(setting.strength), setting.rehearse
+    def __init__(self, setting: Setting, *, every: int) -> None:
+        self._every, self._rehearse = every, setting.rehearse
         n = len(setting.network.encoders)
         self._weights, self._estimated = np.full(n + 1, 1 / (n + 1)), 0
 
@@ -90,6 +81,5 @@ METHOD = Method(
     GradientBlending,
     fusion="concat",
     description="fused and unimodal losses, weighed by how each generalises and overfits",
-    tunes="epochs from one estimate of the weights to the next",
-    strength=5.0,
+    own=(Parameter("every", int, 5, "epochs from one estimate of the weights to the next", low=1, trials=(2, 15)),),
 )

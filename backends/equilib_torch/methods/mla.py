@@ -20,22 +20,16 @@ import torch
 from torch import Tensor, nn
 
 from equilib_torch.data.batches import Batch
-from equilib_torch.errors import InputError
 from equilib_torch.methods.base import Method, Plan, Setting, Step, detached_fusion_loss, has_weights, unimodal_loss
 from equilib_torch.network import MultimodalNetwork
+from equilib_torch.parameters import Parameter
 
 
 class AlternatingAdaptation:
-    """One update per modality and batch; makes the heads one, and remembers P, (d, d).
+    """One update per modality and batch; makes the heads one, and remembers P, (d, d)."""
 
-    Raises:
-        InputError: the strength is 0, by which P is divided.
-    """
-
-    def __init__(self, setting: Setting) -> None:
-        if setting.strength <= 0:
-            raise InputError(f"strength must be above 0 for method 'mla', got {setting.strength:g}")
-        self._alpha = setting.strength
+    def __init__(self, setting: Setting, *, alpha: float) -> None:
+        self._alpha = alpha
         heads = setting.network.heads
         setting.network.heads = nn.ModuleList([heads[0]] * len(heads))
         weight = cast(nn.Linear, heads[0]).weight  # (n_classes, d)
@@ -72,6 +66,5 @@ METHOD = Method(
     AlternatingAdaptation,
     fusion="confidence",
     description="one modality after the other through a shared head, without undoing what others taught it",
-    tunes="α of its projection",
-    strength=1.0,
+    own=(Parameter("alpha", float, 1.0, "α of its projection", low=0, above=True, trials=(1 / 3, 3.0)),),
 )

@@ -19,13 +19,14 @@ from torch.nn.functional import cross_entropy
 from equilib_torch.data.batches import Batch
 from equilib_torch.methods.base import Method, Plan, Setting, Step, unimodal_loss
 from equilib_torch.network import MultimodalNetwork
+from equilib_torch.parameters import Parameter
 
 
 class ParetoIntegration:
     """One update per batch; every encoder is run once and gone back through twice."""
 
-    def __init__(self, setting: Setting) -> None:
-        self._gamma = setting.strength
+    def __init__(self, setting: Setting, *, gamma: float) -> None:
+        self._gamma = gamma
 
     def __call__(self, network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> None:
         """One update from the fused and all unimodal cross-entropies."""
@@ -71,6 +72,5 @@ METHOD = Method(
     ParetoIntegration,
     fusion="concat",
     description="joint-unimodal, each encoder moved along what opposes neither of its losses",
-    tunes="γ of its gradient scale",
-    strength=1.5,
+    own=(Parameter("gamma", float, 1.5, "γ of its gradient scale", low=0, trials=(0.5, 4.5)),),
 )

@@ -10,22 +10,16 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from equilib_torch.data.batches import Batch
-from equilib_torch.errors import InputError
 from equilib_torch.methods.base import Method, Plan, Setting, Step
 from equilib_torch.network import MultimodalNetwork
+from equilib_torch.parameters import Parameter
 
 
 class ModalityDropout:
-    """One update per batch from the cross-entropy of what was not dropped.
+    """One update per batch from the cross-entropy of what was not dropped."""
 
-    Raises:
-        InputError: the strength is no probability.
-    """
-
-    def __init__(self, setting: Setting) -> None:
-        if setting.strength > 1:
-            raise InputError(f"strength must be a probability for method 'modality-dropout', got {setting.strength}")
-        self._p = setting.strength
+    def __init__(self, setting: Setting, *, rate: float) -> None:
+        self._p = rate
 
     def __call__(self, network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> None:
         """Draw and update; the draw is from torch's global generator, which training seeds."""
@@ -41,6 +35,9 @@ METHOD = Method(
     ModalityDropout,
     fusion="concat",
     description="cross-entropy of a random coalition of the modalities",
-    tunes="probability with which a modality is dropped",
-    strength=0.3,
+    own=(
+        Parameter(
+            "rate", float, 0.3, "p, probability with which a modality is dropped", low=0, high=1, trials=(0.1, 0.9)
+        ),
+    ),
 )

@@ -23,13 +23,14 @@ from torch.nn.functional import cross_entropy
 from equilib_torch.data.batches import Batch
 from equilib_torch.methods.base import Method, Plan, Setting, Step
 from equilib_torch.network import MultimodalNetwork
+from equilib_torch.parameters import Parameter
 
 
 class GradientModulation:
     """One update per batch, in which the encoders of the strong modalities move less."""
 
-    def __init__(self, setting: Setting) -> None:
-        self._alpha = setting.strength
+    def __init__(self, setting: Setting, *, alpha: float) -> None:
+        self._alpha = alpha
 
     def __call__(self, network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> None:
         """One update from the fused cross-entropy, with the encoders' gradients scaled and made noisy."""
@@ -81,6 +82,5 @@ METHOD = Method(
     GradientModulation,
     fusion="concat",
     description="joint, the gradients of strong modalities' encoders damped, with noise",
-    tunes="α of its gradient scale",
-    strength=0.3,
+    own=(Parameter("alpha", float, 0.3, "α of its gradient scale", low=0, trials=(0.1, 0.9)),),
 )

@@ -23,6 +23,7 @@ from torch.nn.functional import cross_entropy, one_hot
 from equilib_torch.data.batches import Batch
 from equilib_torch.methods.base import Method, Plan, Setting, Step
 from equilib_torch.network import MultimodalNetwork
+from equilib_torch.parameters import Parameter
 
 MOMENTUM = 0.9
 """What a prototype keeps of itself when a batch has samples of its class."""
@@ -31,8 +32,8 @@ MOMENTUM = 0.9
 class PrototypicalRebalance:
     """One update per batch; remembers a prototype per modality and class, and which classes were seen."""
 
-    def __init__(self, setting: Setting) -> None:
-        self._alpha = setting.strength
+    def __init__(self, setting: Setting, *, alpha: float) -> None:
+        self._alpha = alpha
         alike = [cast(nn.Linear, head).weight for head in setting.network.heads]  # each (n_classes, d_m)
         self._prototypes = [torch.zeros_like(weight) for weight in alike]
         self._seen = [torch.zeros(len(weight), dtype=torch.bool, device=weight.device) for weight in alike]
@@ -74,6 +75,5 @@ METHOD = Method(
     PrototypicalRebalance,
     fusion="concat",
     description="joint, weak modalities' features drawn to prototypes of their classes",
-    tunes="α, weight of the prototypes' cross-entropy",
-    strength=1.0,
+    own=(Parameter("alpha", float, 1.0, "α, weight of the prototypes' cross-entropy", low=0, trials=(1 / 3, 3.0)),),
 )

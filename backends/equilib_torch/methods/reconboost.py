@@ -23,24 +23,18 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from equilib_torch.data.batches import Batch
-from equilib_torch.errors import InputError
 from equilib_torch.methods import joint
 from equilib_torch.methods.base import Method, Plan, Setting, Step, detached_fusion_loss, has_weights
 from equilib_torch.network import MultimodalNetwork
 from equilib_torch.network.fusion import SumFusion
+from equilib_torch.parameters import Parameter
 
 
 class ReconBoost:
-    """One update per batch; whose turn it is depends on the epoch.
+    """One update per batch; whose turn it is depends on the epoch."""
 
-    Raises:
-        InputError: the strength is above 1, which would make weights negative.
-    """
-
-    def __init__(self, setting: Setting) -> None:
-        if setting.strength > 1:
-            raise InputError(f"strength must be in [0, 1] for method 'reconboost', got {setting.strength:g}")
-        self._agreement = setting.strength
+    def __init__(self, setting: Setting, *, agreement: float) -> None:
+        self._agreement = agreement
         self._ensemble = SumFusion()
 
     def __call__(self, network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> None:
@@ -77,6 +71,15 @@ METHOD = Method(
     ReconBoost,
     fusion="sum",
     description="modalities take turns by epoch, each learning what the others do not know, then all together",
-    tunes="λ, how much less it weighs what the others know",
-    strength=0.2,
+    own=(
+        Parameter(
+            "agreement",
+            float,
+            0.2,
+            "λ, how much less it weighs what the others know",
+            low=0,
+            high=1,
+            trials=(0.6, 0.2 / 3),
+        ),
+    ),
 )

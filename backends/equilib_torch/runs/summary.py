@@ -35,7 +35,8 @@ def summarise(run: Run, *, seconds_total: float) -> dict[str, Any]:
     return {
         "backend": options.backend,
         "dataset": dataset.name,
-        "method": options.method,
+        "method": options.method_name,
+        "parameters": {name.replace("_", "-"): value for name, value in options.parameters.items()},
         "fusion": options.chosen_fusion,
         "seed": options.seed,
         "modalities": list(names),

@@ -16,7 +16,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from equilib import Schedule, contribution_shares, edm, scheduler, shapley_schedule, shapley_values
-from equilib.schedule import MAX_UPDATES
 from equilib_torch.data import Dataset
 from equilib_torch.data.batches import Batch, EpochSampler, loader
 from equilib_torch.errors import InputError
@@ -90,10 +89,9 @@ def check(options: TrainOptions, dataset: Dataset) -> NetworkConfig:
         raise InputError(
             f"batch-size must be at most the {n_train} training samples, got {options.batch_size}; use --batch-size"
         )
-    if options.updates is not None and not n <= options.updates <= MAX_UPDATES:
-        raise InputError(f"updates must be {n}, one per modality, to {MAX_UPDATES}, got {options.updates}")
-    if options.updates is not None and not METHODS[options.method].scheduled:
-        raise InputError(f"updates must be left out for method {options.method!r}: it updates all at once")
+    n_updates = options.parameters.get("updates_per_batch")
+    if n_updates is not None and n_updates < n:
+        raise InputError(f"updates-per-batch must be at least {n}, one per modality, got {n_updates}")
     return configure(
         dataset,
         encoders=options.encoders,
@@ -120,7 +118,7 @@ class Training:
             _seed(options.seed, 0)
             self._network = _new_network(config, dataset)
         self._network.to(self._device)
-        self._update = METHODS[options.method].start(Setting(self._network, options.chosen_strength, self._rehearse))
+        self._update = METHODS[options.method_name].begin(Setting(self._network, self._rehearse), options.parameters)
         parameters = self._network.parameters()
         optimiser = torch.optim.AdamW(parameters, lr=options.lr, weight_decay=options.weight_decay, fused=True)
         self._cosine = torch.optim.lr_scheduler.LambdaLR(
@@ -148,14 +146,13 @@ class Training:
     def _run(self, on_epoch: OnEpoch | None, progress: bool) -> Run:
         options, dataset, network = self._options, self._dataset, self._network
         n = len(dataset.modalities)
+        n_updates = options.parameters.get("updates_per_batch")
         init, reschedule = scheduler(
-            n, policy=options.policy, smoothing=options.smoothing, n_updates=options.updates, seed=options.seed
+            n, policy=options.policy, smoothing=options.smoothing, n_updates=n_updates, seed=options.seed
         )
         state = init()
         # All count as equal before the first measurement. That draws from `seed`; a random order needs another here.
-        first = shapley_schedule(
-            np.zeros(n), policy=options.policy, n_updates=options.updates, seed=options.seed + 2**32
-        )
+        first = shapley_schedule(np.zeros(n), policy=options.policy, n_updates=n_updates, seed=options.seed + 2**32)
         plan = make_plan(first, None)
         history: list[Record] = []
         best_score, best_epoch, best_weights = (-math.inf, -math.inf), 0, dict[str, Tensor]()

@@ -9,9 +9,10 @@ from typing import Any, cast, get_args
 
 from equilib.schedule import POLICIES
 from equilib_torch.errors import InputError
-from equilib_torch.methods import METHODS
+from equilib_torch.methods import METHODS, Method
 from equilib_torch.network import FusionName, Mapping
 from equilib_torch.network.encoders import ENCODERS
+from equilib_torch.parameters import read_parameters, split_spec
 from equilib_torch.training.evaluation import VALUES
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -31,10 +32,6 @@ def _option(default: Any, text: str) -> Any:  # a field, as `dataclasses.field` 
     return field(default=default, metadata={"help": text})
 
 
-def _tunes() -> str:
-    return "; ".join(f"{m.name}: {m.tunes} ({m.strength:g})" for m in METHODS.values() if m.tunes)
-
-
 @dataclass(frozen=True)
 class TrainOptions:
     """Options of a training run; every one has a default, checked when the object is made.
@@ -49,15 +46,11 @@ class TrainOptions:
 
     backend: str = _option("torch", "who trains")
     dataset: str = _option("av-digits", "name of a bundled data set (see --list datasets) or path of an .npz file")
-    method: str = _option("equilib", "training method (see --list methods)")
+    method: str = _option("equilib", "training method, NAME or NAME:parameter=value:… (see --list methods)")
     fusion: str | None = _option(None, "concat, mlp, sum, memory or confidence; default: the method's usual one")
     encoder: list[str] = _option([], "MODALITY=NAME …: another encoder than the usual one (see --list encoders)")
-    strength: float | None = _option(None, f"the method's one number; default: what it says. {_tunes()}")
     policy: str = _option("weak-to-strong", f"order of the modalities: {', '.join(POLICIES)}")
     value: str = _option("accuracy", f"what a coalition is worth on validation: {', '.join(VALUES)}")
-    updates: int | None = _option(
-        None, "equilib and alternating: updates per batch of all modalities together; default: one of each"
-    )
     smoothing: float = _option(0.0, "weight of earlier epochs in the contributions that the order follows, in [0, 1)")
     mapping: str = _option("feature", "memory fusion only: mapping before the memory: none, feature, sample or both")
     inherit: bool = _option(True, "memory fusion only: whether the memory is inherited from epoch to epoch")
@@ -84,7 +77,7 @@ class TrainOptions:
             ):
                 raise InputError(f"{_flag(option.name)} must be of type {option.type}, got {value!r}")
         _one_of("backend", self.backend, ("torch",))
-        _one_of("method", self.method, METHODS)
+        self._read_method()
         if self.fusion is not None:
             _one_of("fusion", self.fusion, get_args(FusionName))
         _one_of("policy", self.policy, POLICIES)
@@ -92,14 +85,10 @@ class TrainOptions:
         _one_of("mapping", self.mapping, get_args(Mapping))
         _one_of("device", self.device, DEVICES)
         _one_of("precision", self.precision, PRECISIONS)
-        for name in ("epochs", "batch_size", "eval_batch_size", "updates"):
+        for name in ("epochs", "batch_size", "eval_batch_size"):
             number = getattr(self, name)
             if number is not None and number < 1:
                 raise InputError(f"{_flag(name)} must be at least 1, got {number}")
-        if self.strength is not None and not METHODS[self.method].tunes:
-            raise InputError(f"strength must be left out for method {self.method!r}, got {self.strength}")
-        if self.strength is not None and not 0 <= self.strength < float("inf"):
-            raise InputError(f"strength must be at least 0 and finite, got {self.strength}")
         for name in ("smoothing", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{_flag(name)} must be in [0, 1), got {getattr(self, name)}")
@@ -118,15 +107,25 @@ class TrainOptions:
         """Encoder names by modality, from `encoder`."""
         return _read_encoders(self.encoder)
 
+    def _read_method(self) -> tuple[Method, dict[str, Any]]:
+        name, written = split_spec(self.method)
+        method = METHODS.find(name)
+        return method, read_parameters(f"method {name}", method.parameters, written)
+
+    @property
+    def method_name(self) -> str:
+        """The method's name, without parameters."""
+        return split_spec(self.method)[0]
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """All parameters of the method, by keyword, with their defaults where they were left out."""
+        return self._read_method()[1]
+
     @property
     def chosen_fusion(self) -> FusionName:
         """The fusion asked for, or the method's usual one."""
-        return cast(FusionName, self.fusion or METHODS[self.method].fusion)
-
-    @property
-    def chosen_strength(self) -> float:
-        """The strength asked for, or the method's default."""
-        return METHODS[self.method].strength if self.strength is None else self.strength
+        return cast(FusionName, self.fusion or METHODS[self.method_name].fusion)
 
 
 def help_texts() -> dict[str, str]:
