@@ -6,7 +6,7 @@ Data flow, every step a pure function of arrays (NumPy, torch, cupy, jax or any 
       -> your model        v(S), its performance with the modalities of S only: a table of 2**n values
       -> shapley_values    φ, what each modality contributes
       -> contribution_shares, edm      ψ, its share of the whole, and the distance from equilibrium
-      -> shapley_schedule, scheduler   whom to train in what order, and how often
+      -> shapley_schedule, shapley_scheduler   which modality to train, in what order, how often
     Too many players for a table: estimate_shapley draws coalitions instead.
     The same table gives expected_when_missing, the performance to expect when modalities go missing.
 
@@ -24,7 +24,7 @@ from __future__ import annotations
 from equilib.equilibrium import contribution_shares, edm
 from equilib.estimation import ShapleyEstimate, estimate_shapley
 from equilib.missing import expected_when_missing
-from equilib.schedule import Schedule, Scheduler, SchedulerState, scheduler, shapley_schedule
+from equilib.schedule import Schedule, Scheduler, SchedulerState, shapley_schedule, shapley_scheduler
 from equilib.shapley import coalitions, shapley_values
 
 __version__ = "0.1.0"
@@ -39,7 +39,7 @@ __all__ = [
     "edm",
     "estimate_shapley",
     "expected_when_missing",
-    "scheduler",
     "shapley_schedule",
+    "shapley_scheduler",
     "shapley_values",
 ]

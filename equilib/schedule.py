@@ -1,4 +1,4 @@
-"""In which order to train the modalities, and how often each."""
+"""Which modality to train, in what order, how often."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class SchedulerState(NamedTuple):
     """What a scheduler remembers between measurements.
 
     Attributes:
-        step: `()` int32, measurements seen so far.
+        step: `()` int32, number of measurements so far.
         average: `(n,)` floating, exponential moving average of the Shapley values; zeros before the first.
     """
 
@@ -48,17 +48,21 @@ class SchedulerState(NamedTuple):
 
 
 class Scheduler(NamedTuple):
-    """A schedule that follows the measured Shapley values, as a pair of pure functions.
+    """A schedule that follows the measured Shapley values, as three pure functions over a state.
 
     Attributes:
-        init: `init(xp=None, device=None, dtype=None) -> SchedulerState`, all optional: NumPy, its default device and
-            its default float unless named otherwise.
-        update: `update(state, shapley) -> (SchedulerState, Schedule)` for `(n,)` Shapley values. The results take
-            the library, device and dtype of `shapley`. Traceable.
+        init: `init(like=None, *, xp=None, device=None, dtype=None) -> SchedulerState`: nothing measured yet. In the
+            library, device and floating dtype of the example array `like`, or of the three others (NumPy, its default
+            device and its default float unless named), which `like` overrules.
+        update: `update(state, shapley) -> SchedulerState` for `(n,)` Shapley values; the new state takes their
+            library, device and dtype. Traceable.
+        schedule: `schedule(state) -> Schedule`, in the library and on the device of the state. Before the first
+            measurement all modalities count as equal. Traceable.
     """
 
     init: Callable[..., SchedulerState]
-    update: Callable[[SchedulerState, Any], tuple[SchedulerState, Schedule]]
+    update: Callable[[SchedulerState, Any], SchedulerState]
+    schedule: Callable[[SchedulerState], Schedule]
 
 
 def shapley_schedule(
@@ -98,13 +102,13 @@ def shapley_schedule(
     if x.ndim == 0 or x.shape[-1] == 0:
         raise ValueError(f"shapley must list at least one modality, got shape {tuple(x.shape)}")
     require_finite(x, "shapley", xp=xp)
-    order_of = _get_policy(policy)
+    draw_order = _get_policy(policy)
     n_updates = _read_n_updates(n_updates, x.shape[-1])
     step = xp.zeros((), dtype=xp.int32, device=device_of(x))
-    return Schedule(order_of(x, _read_key(seed, policy), step, xp), _apportion(x, n_updates, xp=xp))
+    return Schedule(draw_order(x, _read_key(seed, policy), step, xp), _apportion(x, n_updates, xp=xp))
 
 
-def scheduler(
+def shapley_scheduler(
     n: int,
     *,
     policy: str = "weak-to-strong",
@@ -112,47 +116,56 @@ def scheduler(
     n_updates: int | None = None,
     seed: int | None = None,
 ) -> Scheduler:
-    """Make a scheduler: Shapley values measured again and again in, a schedule each time out.
+    """Make a scheduler: learn from Shapley values measured again and again, and schedule by what was learned.
 
-    Each update smooths the Shapley values, average ← smoothing · average + (1 − smoothing) · measured, and applies
-    :func:`shapley_schedule` to the average. The first measurement is taken as it is.
+    Each update smooths the Shapley values, average ← smoothing · average + (1 − smoothing) · measured; the first
+    measurement is taken as it is. The schedule is :func:`shapley_schedule` of the average.
 
     Args:
-        n: number of modalities.
-        policy: the order, as in :func:`shapley_schedule`; `random` draws a new one at each update.
+        n: number of modalities, from 1.
+        policy: the order, as in :func:`shapley_schedule`; `random` draws another one for every number of measurements,
+            none among them.
         smoothing: weight of the past in [0, 1); 0 follows the last measurement alone.
         n_updates: updates of all modalities per cycle, as in :func:`shapley_schedule`.
         seed: seed of the random policy, 0 to 2**64 - 1; if None, drawn once, here, from the operating system's entropy.
 
     Returns:
-        Scheduler(init, update), pure functions; see there for their arguments.
+        Scheduler(init, update, schedule), pure functions; see there for their arguments.
 
     Raises:
-        ValueError: an argument breaks its rule above; from `update`, if `shapley` is not `(n,)`, real and finite.
+        ValueError: an argument breaks its rule above; from `update`, if `shapley` is not `(n,)`, real and finite; from
+            `init`, if `like` is not real or `xp` is no array module.
 
     Source:
         Measuring every epoch and training the next one from weak to strong follows the abstract of arXiv 2506.00030.
         Smoothing is our decision where the paper leaves it open: small validation splits are noisy.
 
     Example:
-        >>> init, update = scheduler(2, smoothing=0.5)
-        >>> state, schedule = update(init(), [0.2, 0.4])
-        >>> state, schedule = update(state, [0.6, 0.0])
-        >>> state.average.round(2).tolist(), schedule.order.tolist()
+        >>> init, update, schedule = shapley_scheduler(2, smoothing=0.5)
+        >>> state = init()
+        >>> schedule(state).order.tolist()
+        [0, 1]
+        >>> for measured in ([0.2, 0.4], [0.6, 0.0]):
+        ...     state = update(state, measured)
+        >>> state.average.round(2).tolist(), schedule(state).order.tolist()
         ([0.4, 0.2], [1, 0])
     """
     n = as_int(n, "n")
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}")
-    order_of = _get_policy(policy)
+    draw_order = _get_policy(policy)
     weight = as_fraction(smoothing, "smoothing")
     total, key = _read_n_updates(n_updates, n), _read_key(seed, policy)
 
-    def init(xp: Namespace | None = None, device: Any = None, dtype: Any = None) -> SchedulerState:
-        xp = get_namespace(xp)
+    def init(like: Any = None, *, xp: Namespace | None = None, device: Any = None, dtype: Any = None) -> SchedulerState:
+        if like is None:
+            xp = get_namespace(xp)
+        else:
+            like, xp = as_floating(like, "like")
+            device, dtype = device_of(like), like.dtype
         return SchedulerState(xp.zeros((), dtype=xp.int32, device=device), xp.zeros((n,), dtype=dtype, device=device))
 
-    def update(state: SchedulerState, shapley: Any) -> tuple[SchedulerState, Schedule]:
+    def update(state: SchedulerState, shapley: Any) -> SchedulerState:
         x, xp = as_floating(shapley, "shapley")
         if tuple(x.shape) != (n,):
             raise ValueError(f"shapley must have shape ({n},), got {tuple(x.shape)}")
@@ -161,10 +174,14 @@ def scheduler(
         step = xp.asarray(state.step, dtype=xp.int32, device=device_of(x))
         past = xp.asarray(state.average, dtype=x.dtype, device=device_of(x))
         average = xp.where(step == 0, x, weight * past + (1 - weight) * x)
-        schedule = Schedule(order_of(average, key, step, xp), _apportion(average, total, xp=xp))
-        return SchedulerState(xp.asarray(step + 1), average), schedule
+        return SchedulerState(xp.asarray(step + 1), average)
 
-    return Scheduler(init, update)
+    def schedule(state: SchedulerState) -> Schedule:
+        average, xp = as_floating(state.average, "state.average")
+        step = xp.asarray(state.step, dtype=xp.int32, device=device_of(average))
+        return Schedule(draw_order(average, key, step, xp), _apportion(average, total, xp=xp))
+
+    return Scheduler(init, update, schedule)
 
 
 def _weak_to_strong(x: Array, seed: int, step: Array, xp: Namespace) -> Array:
@@ -224,5 +241,5 @@ def _apportion(x: Array, n_updates: int, *, xp: Namespace) -> Array:
     # Ranking φ, not ψ, tells modalities of negative contribution apart, whose shares are all 0. The weakest is 0.
     rank = xp.argsort(xp.argsort(x, axis=-1, stable=True), axis=-1)
     whole = xp.astype(xp.floor((n_updates - n) * weights), rank.dtype)
-    left = n_updates - n - xp.sum(whole, axis=-1, keepdims=True, dtype=rank.dtype)
-    return 1 + whole + xp.astype(rank < left, rank.dtype)
+    remaining = n_updates - n - xp.sum(whole, axis=-1, keepdims=True, dtype=rank.dtype)
+    return 1 + whole + xp.astype(rank < remaining, rank.dtype)

@@ -26,8 +26,8 @@ def test_numpy_work_loads_no_framework():
         "phi = equilib.shapley_values([0, 1, 2, 4])\n"
         "equilib.edm(phi), equilib.shapley_schedule(phi, policy='random')\n"
         "equilib.expected_when_missing([0, 1, 2, 4], 0.5), equilib.coalitions(3)\n"
-        "init, update = equilib.scheduler(2)\n"
-        "update(init(), phi)\n"
+        "init, update, schedule = equilib.shapley_scheduler(2)\n"
+        "schedule(update(init(), phi))\n"
         "print(*{name.partition('.')[0] for name in sys.modules})"
     )
     assert set(run(code).split()).isdisjoint(FRAMEWORKS)
@@ -54,9 +54,8 @@ def test_public_names():
         "edm",
         "estimate_shapley",
         "expected_when_missing",
-        "scheduler",
         "shapley_schedule",
+        "shapley_scheduler",
         "shapley_values",
     }
     assert all(getattr(equilib, name).__doc__ for name in equilib.__all__)
-    assert equilib.__version__ == "0.1.0"

@@ -11,7 +11,7 @@ from conftest import NAMESPACES, Kind, array_types, to_numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equilib import SchedulerState, scheduler, shapley_schedule
+from equilib import SchedulerState, shapley_schedule, shapley_scheduler
 
 POLICIES = ("weak-to-strong", "strong-to-weak", "fixed", "random")
 # Few distinct values, so that ties are common; eighths, so that every library computes the same quotas or nearly so.
@@ -128,12 +128,12 @@ def test_random_order_is_uniform(high):
 
 def test_random_orders_of_a_batch_and_of_steps_are_uniform():
     order = shapley_schedule(np.zeros((4000, 4)), policy="random", seed=1).order
-    _, update = scheduler(4, policy="random", seed=1)
-    state = scheduler(4).init()
+    init, update, schedule = shapley_scheduler(4, policy="random", seed=1)
+    state = init()
     steps = []
     for _ in range(1000):
-        state, schedule = update(state, [0, 0, 0, 0])
-        steps.append(schedule.order)
+        steps.append(schedule(state).order)
+        state = update(state, [0, 0, 0, 0])
     for draws in (order, np.stack(steps)):
         counts = np.stack([(draws == i).mean(axis=0) for i in range(4)])  # modality i at each position
         np.testing.assert_allclose(counts, 0.25, atol=0.05)
@@ -185,7 +185,7 @@ def test_rejects(arguments, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         shapley_schedule([0.1, 0.2], **arguments)
     with pytest.raises(ValueError, match=f"^{message}$"):
-        scheduler(2, **arguments)
+        shapley_scheduler(2, **arguments)
 
 
 @pytest.mark.parametrize(
@@ -203,67 +203,93 @@ def test_rejects_contributions(shapley, message):
 
 
 def test_scheduler_smooths(kind: Kind):
-    init, update = scheduler(2, smoothing=0.75)
-    state = init(kind.xp, dtype=kind.dtype)
+    init, update, schedule = shapley_scheduler(2, smoothing=0.75)
+    state = init(kind.array([]))
     assert (int(state.step), to_numpy(state.average).tolist()) == (0, [0, 0])
     for step, (measured, average, order) in enumerate(
         [([0.0, 1.0], [0.0, 1.0], [0, 1]), ([1.0, 0.0], [0.25, 0.75], [0, 1]), ([2.0, 0.0], [0.6875, 0.5625], [1, 0])]
     ):
-        state, schedule = update(state, kind.array(measured))
+        state = update(state, kind.array(measured))
         assert isinstance(state, SchedulerState)
         assert kind.owns(state.average)
         assert state.step.dtype == kind.xp.int32
         assert int(state.step) == step + 1
         assert to_numpy(state.average).tolist() == average
-        assert to_numpy(schedule.order).tolist() == order
+        assert to_numpy(schedule(state).order).tolist() == order
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_scheduler_without_smoothing_is_the_schedule(policy):
-    init, update = scheduler(3, policy=policy, n_updates=8, seed=3)
-    state, _ = update(init(), [9, 9, 9])
-    _, schedule = update(state._replace(step=np.asarray(0)), [0.3, 0.1, 0.2])
+    init, update, schedule = shapley_scheduler(3, policy=policy, n_updates=8, seed=3)
+    state = update(update(init(), [9, 9, 9]), [0.3, 0.1, 0.2])
+    actual = schedule(state._replace(step=np.asarray(0)))  # as if it were the first of the random stream
     expected = shapley_schedule([0.3, 0.1, 0.2], policy=policy, n_updates=8, seed=3)
-    assert [x.tolist() for x in schedule] == [x.tolist() for x in expected]
+    assert [x.tolist() for x in actual] == [x.tolist() for x in expected]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_scheduler_counts_all_as_equal_before_the_first_measurement(kind: Kind, policy):
+    init, _, schedule = shapley_scheduler(3, policy=policy, n_updates=8, seed=3)
+    expected = shapley_schedule(kind.array([0.2, 0.2, 0.2]), policy=policy, n_updates=8, seed=3)
+    for part, same in zip(schedule(init(kind.array([]))), expected, strict=True):
+        assert isinstance(part, array_types(kind.xp))
+        assert to_numpy(part).tolist() == to_numpy(same).tolist()
 
 
 def test_scheduler_is_pure(kind: Kind):
-    init, update = scheduler(3, policy="random", smoothing=0.5)  # one fresh seed, drawn when it is made
-    first, _ = update(init(kind.xp), kind.array([0.1, 0.2, 0.3]))
+    # One fresh seed, drawn when it is made.
+    init, update, schedule = shapley_scheduler(3, policy="random", smoothing=0.5)
+    first = update(init(kind.array([])), kind.array([0.1, 0.2, 0.3]))
     kept = to_numpy(first.average).copy()
     results = []
     for _ in range(2):
-        state, schedule = update(first, kind.array([0.3, 0.0, 0.0]))
-        results.append([to_numpy(x).tolist() for x in (*state, *schedule)])
+        state = update(first, kind.array([0.3, 0.0, 0.0]))
+        results.append([to_numpy(x).tolist() for x in (*state, *schedule(first), *schedule(state))])
     assert results[0] == results[1]
     assert to_numpy(first.average).tolist() == kept.tolist()
     assert int(first.step) == 1
 
 
 def test_scheduler_state_defaults(xp):
-    state = scheduler(3).init()
+    init = shapley_scheduler(3).init
+    state = init()
     assert isinstance(state.average, np.ndarray)
     assert (state.average.shape, state.average.dtype) == ((3,), np.float64)
     assert (state.step.shape, state.step.dtype) == ((), np.int32)
-    state = scheduler(3).init(xp)
+    state = init(xp=xp)
     assert isinstance(state.average, array_types(xp))
     assert state.average.dtype == xp.zeros(1).dtype
+    assert init(xp=xp, dtype=xp.float32).average.dtype == xp.float32
+
+
+def test_scheduler_state_follows_the_example(kind: Kind):
+    state = shapley_scheduler(3).init(kind.array([[1.0, 2.0]]), xp=np, dtype=np.float16)
+    assert kind.owns(state.average)
+    assert isinstance(state.step, array_types(kind.xp))
+    assert to_numpy(state.average).tolist() == [0, 0, 0]
+
+
+def test_scheduler_state_is_on_the_device_of_the_example():
+    import torch
+
+    state = shapley_scheduler(3).init(torch.zeros(1, device="meta"))
+    assert {part.device.type for part in state} == {"meta"}
 
 
 def test_scheduler_state_follows_the_measurement(kind: Kind):
-    init, update = scheduler(2, smoothing=0.5)
-    state, schedule = update(init(), kind.array([0.1, 0.2]))  # the default state is NumPy's
+    init, update, schedule = shapley_scheduler(2, smoothing=0.5)
+    state = update(init(), kind.array([0.1, 0.2]))  # the default state is NumPy's
     assert kind.owns(state.average)
-    assert isinstance(schedule.order, array_types(kind.xp))
+    assert isinstance(schedule(state).order, array_types(kind.xp))
 
 
 def test_scheduler_random_steps_differ_and_are_reproducible():
     def run(seed):
-        init, update = scheduler(12, policy="random", seed=seed)
+        init, update, schedule = shapley_scheduler(12, policy="random", seed=seed)
         state, result = init(), []
         for _ in range(4):
-            state, schedule = update(state, np.zeros(12))
-            result.append(tuple(schedule.order.tolist()))
+            result.append(tuple(schedule(state).order.tolist()))
+            state = update(state, np.zeros(12))
         return result
 
     assert run(0) == run(0)
@@ -274,7 +300,7 @@ def test_scheduler_random_steps_differ_and_are_reproducible():
 @pytest.mark.parametrize("smoothing", [1, -0.1, math.nan, "0.5", None, True])
 def test_scheduler_rejects_a_smoothing(smoothing):
     with pytest.raises(ValueError, match=r"^smoothing must be a number in \[0, 1\), got "):
-        scheduler(2, smoothing=smoothing)
+        shapley_scheduler(2, smoothing=smoothing)
 
 
 @pytest.mark.parametrize(
@@ -283,7 +309,7 @@ def test_scheduler_rejects_a_smoothing(smoothing):
 )
 def test_scheduler_rejects_n(n, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
-        scheduler(n)
+        shapley_scheduler(n)
 
 
 @pytest.mark.parametrize(
@@ -295,7 +321,7 @@ def test_scheduler_rejects_n(n, message):
     ],
 )
 def test_scheduler_update_rejects(shapley, message):
-    init, update = scheduler(3)
+    init, update, _ = shapley_scheduler(3)
     with pytest.raises(ValueError, match=f"^{message}$"):
         update(init(), shapley)
 
@@ -303,8 +329,8 @@ def test_scheduler_update_rejects(shapley, message):
 def test_scheduler_state_keeps_no_graph():
     import torch
 
-    _, update = scheduler(2, smoothing=0.5)
-    state = scheduler(2).init()
+    init, update, _ = shapley_scheduler(2, smoothing=0.5)
+    state = init()
     for _ in range(2):
-        state, _ = update(state, torch.tensor([0.1, 0.2], requires_grad=True))
+        state = update(state, torch.tensor([0.1, 0.2], requires_grad=True))
     assert not state.average.requires_grad

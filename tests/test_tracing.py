@@ -11,7 +11,7 @@ import torch
 from conftest import to_numpy
 
 import equilib
-from equilib import contribution_shares, edm, expected_when_missing, scheduler, shapley_schedule, shapley_values
+from equilib import contribution_shares, edm, expected_when_missing, shapley_schedule, shapley_scheduler, shapley_values
 
 TABLE = [0.0, 0.5, 0.25, 0.625, 0.1875, 0.75, 0.5, 1.0]
 CONTRIBUTIONS = [
@@ -32,9 +32,9 @@ CONTRIBUTIONS = [
 def everything(table):
     """Call the whole core on one table of three players."""
     phi = shapley_values(table)
-    update = scheduler(3, policy="random", smoothing=0.5, seed=2).update
-    state, schedule = update(scheduler(3).init(), phi)
-    state, schedule = update(state, contribution_shares(phi))
+    init, update, schedule = shapley_scheduler(3, policy="random", smoothing=0.5, n_updates=10, seed=2)
+    first = update(init(like=phi), phi)
+    state = update(first, contribution_shares(phi))
     return (
         phi,
         contribution_shares(phi),
@@ -44,7 +44,8 @@ def everything(table):
         *(x for policy in ("weak-to-strong", "fixed") for x in shapley_schedule(phi, policy=policy, n_updates=10)),
         *shapley_schedule(phi, policy="random", seed=1),
         *state,
-        *schedule,
+        *schedule(first),
+        *schedule(state),
     )
 
 
@@ -67,13 +68,17 @@ def test_jax_vmap():
 
 
 def test_jax_scan_carries_the_scheduler():
-    init, update = scheduler(3, smoothing=0.5, policy="random", seed=0)
+    init, update, schedule = shapley_scheduler(3, smoothing=0.5, policy="random", seed=0)
     shapley = jnp.asarray([[0.1, 0.2, 0.3], [0.3, 0.1, 0.2], [0.2, 0.2, 0.2]])
-    last, schedules = jax.lax.scan(update, init(jnp), shapley)
-    state = init(jnp)
+
+    def step(state, measured):
+        return update(state, measured), schedule(state)
+
+    last, schedules = jax.lax.scan(step, init(shapley), shapley)
+    state = init(shapley)
     for row in range(3):
-        state, schedule = update(state, shapley[row])
-        assert schedules.order[row].tolist() == schedule.order.tolist()
+        assert schedules.order[row].tolist() == schedule(state).order.tolist()
+        state = update(state, shapley[row])
     assert_same(last, state)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from equilib import contribution_shares, edm, scheduler, shapley_values
+from equilib import contribution_shares, edm, shapley_scheduler, shapley_values
 from equilib_torch import InputError, fit, load_dataset, summarise, training
 from equilib_torch.data import Modality
 from equilib_torch.data.batches import loader
@@ -258,11 +258,11 @@ def test_the_plan_is_carried_out(train, monkeypatch):
 
 def test_smoothing_averages_over_epochs(train):
     run = train(4, smoothing=0.8, epochs=5, noise=2.0)
-    init, update = scheduler(4, smoothing=0.8)
+    init, update, schedule = shapley_scheduler(4, smoothing=0.8)
     state = init()
     for record in run.history:
-        state, schedule = update(state, np.array(list(record["shapley"].values())))
-        assert record["next_order"] == [run.dataset.names[k] for k in schedule.order]
+        state = update(state, np.array(list(record["shapley"].values())))
+        assert record["next_order"] == [run.dataset.names[k] for k in schedule(state).order]
     assert orders(run) != orders(train(4, epochs=5, noise=2.0))
 
 

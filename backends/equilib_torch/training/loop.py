@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
-from equilib import Schedule, contribution_shares, edm, scheduler, shapley_schedule, shapley_values
+from equilib import Schedule, contribution_shares, edm, shapley_scheduler, shapley_values
 from equilib_torch.data import Dataset
 from equilib_torch.data.batches import Batch, EpochSampler, loader
 from equilib_torch.errors import InputError
@@ -147,13 +147,11 @@ class Training:
         options, dataset, network = self._options, self._dataset, self._network
         n = len(dataset.modalities)
         n_updates = options.parameters.get("updates_per_batch")
-        init, reschedule = scheduler(
+        scheduler = shapley_scheduler(
             n, policy=options.policy, smoothing=options.smoothing, n_updates=n_updates, seed=options.seed
         )
-        state = init()
-        # All count as equal before the first measurement. That draws from `seed`; a random order needs another here.
-        first = shapley_schedule(np.zeros(n), policy=options.policy, n_updates=n_updates, seed=options.seed + 2**32)
-        plan = make_plan(first, None)
+        state = scheduler.init()
+        plan = make_plan(scheduler.schedule(state), None)
         history: list[Record] = []
         best_score, best_epoch, best_weights = (-math.inf, -math.inf), 0, dict[str, Tensor]()
         with tqdm(total=options.epochs * len(self._sampler), unit="batch", disable=not progress) as bar:
@@ -167,7 +165,8 @@ class Training:
                     )
                 with self._clock.measure("schedule"):
                     shapley = shapley_values(measured.values)
-                    state, schedule = reschedule(state, shapley)
+                    state = scheduler.update(state, shapley)
+                    schedule = scheduler.schedule(state)
                 history.append(_record(epoch, dataset.names, plan, measured, shapley, self._step.mean_loss(), schedule))
                 plan = make_plan(schedule, measured.values, epoch + 1)
                 score = (float(measured.accuracies[-1]), measured.log_likelihood)
