@@ -17,7 +17,7 @@ from equilib_torch.methods import (
     pmr,
     reconboost,
 )
-from equilib_torch.methods.base import Losses, Method, Plan, Setting, Step, Update
+from equilib_torch.methods.base import Losses, LossFunction, Method, Plan, Setting, Step, Update, stateless
 from equilib_torch.registry import Registry
 
 METHODS = Registry(
@@ -32,4 +32,4 @@ METHODS = Registry(
 )
 """Every training method by name."""
 
-__all__ = ["METHODS", "Losses", "Method", "Plan", "Setting", "Step", "Update"]
+__all__ = ["METHODS", "LossFunction", "Losses", "Method", "Plan", "Setting", "Step", "Update", "stateless"]

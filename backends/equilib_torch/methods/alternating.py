@@ -7,7 +7,7 @@ encoder and still sees what matters only jointly (ours; the summary shows the mo
 samples as well as features: `--mapping both`.
 
 Every encoder runs once per batch, unless the schedule grants a modality several updates; the fusion runs once per
-update.
+update. The formulas are `detach_all_but` and `unimodal_loss`.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from __future__ import annotations
 from torch.nn.functional import cross_entropy
 
 from equilib_torch.data.batches import Batch
-from equilib_torch.methods.base import Method, Plan, Step, stateless, unimodal_loss
+from equilib_torch.methods.base import Method, Plan, Step, detach_all_but, stateless, unimodal_loss
 from equilib_torch.network import MultimodalNetwork
 
 
 def update(network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> None:
-    """One update per modality (or as many as the plan says), in the plan's order."""
+    """Make one update per modality (or as many as the plan says), in the plan's order."""
     features = list(network.encode(batch))
     for k in plan.order:
         if not batch.present[:, k].any():
             continue  # an update without data would still decay the weights
         for repetition in range(plan.updates[k]):
             z = network.encode_one(batch, k) if repetition else features[k]
-            seen = [z if j == k else other.detach() for j, other in enumerate(features)]
+            seen = detach_all_but([*features[:k], z, *features[k + 1 :]], k)
             unimodal = network.unimodal(seen)
             loss = cross_entropy(network.fuse(seen, batch.present, unimodal), batch.labels)
-            step(loss + unimodal_loss(unimodal[k], batch, k))
+            step(loss + unimodal_loss(unimodal[k], batch.labels, batch.present[:, k]))
 
 
 METHOD = Method(

@@ -18,54 +18,31 @@ schedule grants a modality more than one update, the others follow, weak → str
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from equilib_torch.data.batches import Batch
-from equilib_torch.methods.base import Method, Plan, Setting, Step, unimodal_losses
+from equilib_torch.methods.base import Method, Plan, Step, detach_all_but, stateless, unimodal_losses
 from equilib_torch.network import MultimodalNetwork
 from equilib_torch.parameters import Parameter
 
 
-class CoalitionTraining:
-    """One update of everything per batch, then further ones of those modalities that the plan grants more."""
-
-    def __init__(self, setting: Setting, *, alpha: float) -> None:
-        self._alpha = alpha
-
-    def __call__(self, network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> None:
-        """Update from all modalities at once, and then, where granted, from one after the other."""
-        features = network.encode(batch)
-        unimodal = network.unimodal(features)
-        present = batch.present
-        asked = [present, random_coalitions(present)] if len(features) > 2 else [present]
-        fused = network.fuse(features, torch.stack(asked), unimodal)  # (1 or 2, B, n_classes)
-        loss = len(asked) * cross_entropy(fused.flatten(0, 1), batch.labels.repeat(len(asked)))
-        step(loss + self._own(unimodal, fused[0], batch, plan).sum())
-
-        for k in plan.order:
-            for _ in range(plan.updates[k] - 1):
-                if not present[:, k].any():
-                    break  # an update without data would still decay the weights
-                seen = [network.encode_one(batch, j) if j == k else z.detach() for j, z in enumerate(features)]
-                unimodal = network.unimodal(seen)
-                fused = network.fuse(seen, present, unimodal)
-                step(cross_entropy(fused, batch.labels) + self._own(unimodal, fused, batch, plan)[k])
-
-    def _own(self, unimodal: Sequence[Tensor], fused: Tensor, batch: Batch, plan: Plan) -> Tensor:
-        """λ_k [CE(l_k) + α CE(l_k, p(N))] of every modality, (n,)."""
-        target = self._alpha * fused.detach().float().softmax(-1)
-        target = target.scatter_add(1, batch.labels[:, None], torch.ones_like(target[:, :1]))
-        return unimodal_losses(unimodal, batch, target) * target.new_tensor(plan.sufficiency)
-
-
 def random_coalitions(present: Tensor) -> Tensor:
-    """A coalition of two or more of those present for every sample, each size with the same chance, (B, n) bool.
+    """Draw a coalition of two or more of those present for every sample, each size with the same chance (ours).
 
-    Who has fewer than three keeps all. Drawn from torch's global generator, which training seeds.
+    Draws come from torch's global generator of the device, which training seeds.
+
+    Args:
+        present: (B, n) bool, which sample has which modality.
+
+    Returns:
+        (B, n) bool, a subset of `present`; who has fewer than three keeps all.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> random_coalitions(torch.ones(100, 4, dtype=torch.bool)).sum(1).unique()
+        tensor([2, 3, 4])
     """
     draws = torch.rand(present.shape, device=present.device).masked_fill(~present, -1.0)
     rank = draws.argsort(1, descending=True).argsort(1)  # 0: the first to join
@@ -74,12 +51,58 @@ def random_coalitions(present: Tensor) -> Tensor:
     return present & (rank < chosen)
 
 
+def distillation_target(fused: Tensor, labels: Tensor, alpha: float) -> Tensor:
+    """Compute the weights of CE(·) + α CE(·, p(N)) on the log-probabilities of the classes (ours).
+
+    Args:
+        fused: (B, n_classes), logits of all modalities together, p(N) = softmax(fused); no gradient flows into them.
+        labels: (B,) int64, class indices.
+        alpha: α, at least 0.
+
+    Returns:
+        (B, n_classes) float32, rows summing to 1 + α: the `target` of `unimodal_losses`.
+
+    Example:
+        >>> distillation_target(torch.zeros(1, 2), torch.tensor([0]), 0.5)
+        tensor([[1.2500, 0.2500]])
+    """
+    target = alpha * fused.detach().float().softmax(-1)
+    return target.scatter_add(1, labels[:, None], torch.ones_like(target[:, :1]))
+
+
+def update(network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step, *, alpha: float) -> None:
+    """Make one update of everything, then further ones of those modalities that the plan grants more."""
+    labels, present = batch.labels, batch.present
+
+    def own_losses(unimodal: tuple[Tensor, ...], fused: Tensor) -> Tensor:
+        """Compute λ_k [CE(l_k) + α CE(l_k, p(N))] of every modality, (n,)."""
+        target = distillation_target(fused, labels, alpha)
+        return unimodal_losses(unimodal, labels, present, target) * target.new_tensor(plan.sufficiency)
+
+    features = network.encode(batch)
+    unimodal = network.unimodal(features)
+    fused_coalitions = [present, random_coalitions(present)] if len(features) > 2 else [present]
+    fused = network.fuse(features, torch.stack(fused_coalitions), unimodal)  # (1 or 2, B, n_classes)
+    n_fused = len(fused_coalitions)
+    loss = n_fused * cross_entropy(fused.flatten(0, 1), labels.repeat(n_fused))
+    step(loss + own_losses(unimodal, fused[0]).sum())
+
+    for k in plan.order:
+        for _ in range(plan.updates[k] - 1):
+            if not present[:, k].any():
+                break  # an update without data would still decay the weights
+            seen = detach_all_but([*features[:k], network.encode_one(batch, k), *features[k + 1 :]], k)
+            unimodal = network.unimodal(seen)
+            fused = network.fuse(seen, present, unimodal)
+            step(cross_entropy(fused, labels) + own_losses(unimodal, fused)[k])
+
+
 METHOD = Method(
     "equilib",
-    CoalitionTraining,
+    stateless(update),
     fusion="memory",
     description="every coalition trained, own losses by what the Shapley table says a modality can do alone",
-    own=(
+    keywords=(
         Parameter(
             "alpha",
             float,

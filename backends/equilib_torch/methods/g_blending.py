@@ -12,13 +12,16 @@ the same for all; copies are trained for one epoch (the article's for as many as
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from equilib_torch.data.batches import Batch
 from equilib_torch.methods import joint
-from equilib_torch.methods.base import Losses, Method, Plan, Setting, Step, Update, unimodal_loss
+from equilib_torch.methods.base import Losses, LossFunction, Method, Plan, Setting, Step, Update, unimodal_loss
 from equilib_torch.network import MultimodalNetwork
 from equilib_torch.parameters import Parameter
 
@@ -26,16 +29,42 @@ SMALLEST_GAP = 0.05
 """Growth of the gap between validation and training loss, in nats, under which ΔO is not told from 0."""
 
 
-class GradientBlending:
+def blend_weights(before: Losses, after: Losses, previous: Tensor) -> Tensor:
+    """Compute w ∝ max(ΔG, 0) / max(ΔO, 0.05)², how much each loss counts (CVPR 2020; the bounds are ours).
+
+    Args:
+        before: losses on training data and on validation, each (m,), before an epoch of training.
+        after: the same after it, every loss that of a model trained on it alone.
+        previous: (m,), weights where nothing gains.
+
+    Returns:
+        (m,), at least 0, summing to 1; 0 for what is no longer finite.
+
+    Example:
+        >>> before = Losses(train=torch.tensor([1.0, 1.0]), val=torch.tensor([1.0, 1.0]))
+        >>> after = Losses(train=torch.tensor([0.5, 0.1]), val=torch.tensor([0.6, 0.9]))  # the second overfits
+        >>> blend_weights(before, after, torch.tensor([0.5, 0.5]))
+        tensor([0.9961, 0.0039])
+    """
+    gains = before.val - after.val
+    gaps = (after.val - after.train) - (before.val - before.train)
+    gains = torch.where(gains.isfinite() & gaps.isfinite(), gains.clamp(min=0), 0.0)
+    weights = gains / gaps.nan_to_num().clamp(min=SMALLEST_GAP) ** 2
+    total = weights.sum()
+    return weights / total if total > 0 else previous
+
+
+class GradientBlending(Update):
     """One update per batch; remembers the weights, and estimates them when their time has come."""
 
     def __init__(self, setting: Setting, *, every: int) -> None:
         self._every, self._rehearse = every, setting.rehearse
-        n = len(setting.network.encoders)
-        self._weights, self._estimated = np.full(n + 1, 1 / (n + 1)), 0
+        n_losses = len(setting.network.encoders) + 1
+        self._weights = torch.full((n_losses,), 1 / n_losses, dtype=torch.float64)
+        self._estimated = 0  # the epoch of the last estimate
 
     def __call__(self, network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> None:
-        """One update from the weighted sum of the unimodal and the fused cross-entropies."""
+        """Make one update from the weighted sum of the unimodal and the fused cross-entropies."""
         if (plan.epoch - 1) % self._every == 0 and self._estimated != plan.epoch:
             self._estimate(len(network.encoders))
             self._estimated = plan.epoch
@@ -43,37 +72,36 @@ class GradientBlending:
         unimodal = network.unimodal(features)
         *own, fused = self._weights.tolist()
         loss = fused * cross_entropy(network.fuse(features, batch.present, unimodal), batch.labels)
-        for k, logits in enumerate(unimodal):
-            loss = loss + own[k] * unimodal_loss(logits, batch, k)
+        for weight, logits, here in zip(own, unimodal, batch.present.T, strict=True):
+            loss = loss + weight * unimodal_loss(logits, batch.labels, here)
         step(loss)
 
     def _estimate(self, n: int) -> None:
-        """Rehearse everything, and take the weights from it."""
+        """Rehearse every loss, and take the weights from what becomes of it."""
         before = self._rehearse(None)
-        after = [self._rehearse(update) for update in (*map(_alone, range(n)), joint.update)]
-        own = Losses(*(np.array([losses[k] for k, losses in enumerate(split)]) for split in zip(*after, strict=True)))
-        self._weights = blend(before, own, self._weights)
+        rehearsed = [self._rehearse(loss) for loss in (*map(_loss_of, range(n)), joint.fused_loss)]
+        after = Losses(*(torch.stack([losses[k] for k, losses in enumerate(s)]) for s in zip(*rehearsed, strict=True)))
+        self._weights = blend_weights(before, after, self._weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the weights, and the epoch they were estimated in."""
+        return {"weights": self._weights, "estimated": self._estimated}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on with these weights."""
+        self._weights, self._estimated = state["weights"], state["estimated"]
 
 
-def blend(before: Losses, after: Losses, previous: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """w, (n + 1,), summing to 1, from losses before and after; `previous` where nothing gains."""
-    with np.errstate(invalid="ignore"):  # a copy may have diverged: ∞ − ∞
-        gains = before.val - after.val
-        gaps = (after.val - after.train) - (before.val - before.train)
-    gains = np.where(np.isfinite(gains) & np.isfinite(gaps), np.maximum(gains, 0), 0)
-    weights = gains / np.fmax(gaps, SMALLEST_GAP) ** 2
-    total = weights.sum()
-    return weights / total if total > 0 else previous
+def _loss_of(k: int) -> LossFunction:
+    """Return the loss of modality k alone."""
 
+    def loss(network: MultimodalNetwork, batch: Batch) -> Tensor | None:
+        here = batch.present[:, k]
+        if not here.any():
+            return None
+        return unimodal_loss(network.heads[k](network.encode_one(batch, k)), batch.labels, here)
 
-def _alone(k: int) -> Update:
-    """Training of modality k alone."""
-
-    def update(network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> None:
-        if batch.present[:, k].any():
-            step(unimodal_loss(network.heads[k](network.encode_one(batch, k)), batch, k))
-
-    return update
+    return loss
 
 
 METHOD = Method(
@@ -81,5 +109,7 @@ METHOD = Method(
     GradientBlending,
     fusion="concat",
     description="fused and unimodal losses, weighed by how each generalises and overfits",
-    own=(Parameter("every", int, 5, "epochs from one estimate of the weights to the next", low=1, trials=(2, 15)),),
+    keywords=(
+        Parameter("every", int, 5, "epochs from one estimate of the weights to the next", low=1, trials=(2, 15)),
+    ),
 )

@@ -13,11 +13,11 @@ from equilib_torch.network import MultimodalNetwork
 
 
 def update(network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> None:
-    """One update from the sum of the fused and all unimodal cross-entropies."""
+    """Make one update from the sum of the fused and all unimodal cross-entropies."""
     features = network.encode(batch)
     unimodal = network.unimodal(features)
     loss = cross_entropy(network.fuse(features, batch.present, unimodal), batch.labels)
-    step(loss + unimodal_losses(unimodal, batch).sum())
+    step(loss + unimodal_losses(unimodal, batch.labels, batch.present).sum())
 
 
 METHOD = Method(

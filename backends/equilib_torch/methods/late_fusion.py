@@ -12,10 +12,10 @@ from equilib_torch.network import MultimodalNetwork
 
 
 def update(network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> None:
-    """One update from the unimodal cross-entropies; the fusion, if it has weights, learns from detached features."""
+    """Make one update from the unimodal cross-entropies; a fusion with weights learns from detached features."""
     features = network.encode(batch)
     unimodal = network.unimodal(features)
-    loss = unimodal_losses(unimodal, batch).sum()
+    loss = unimodal_losses(unimodal, batch.labels, batch.present).sum()
     if has_weights(network):
         loss = loss + detached_fusion_loss(network, features, batch)
     step(loss)

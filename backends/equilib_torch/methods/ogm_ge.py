@@ -21,66 +21,115 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from equilib_torch.data.batches import Batch
-from equilib_torch.methods.base import Method, Plan, Setting, Step
+from equilib_torch.methods.base import Method, Plan, Step, stateless
 from equilib_torch.network import MultimodalNetwork
 from equilib_torch.parameters import Parameter
 
 
-class GradientModulation:
-    """One update per batch, in which the encoders of the strong modalities move less."""
+def ogm_scores(logits: Sequence[Tensor], labels: Tensor, present: Tensor) -> Tensor:
+    """Compute s, how well each modality predicts alone: the mean probability of the true class (CVPR 2022).
 
-    def __init__(self, setting: Setting, *, alpha: float) -> None:
-        self._alpha = alpha
+    Args:
+        logits: n tensors (B, n_classes), the prediction of each modality alone.
+        labels: (B,) int64, class indices.
+        present: (B, n) bool; only samples that have a modality count for it (ours).
 
-    def __call__(self, network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> None:
-        """One update from the fused cross-entropy, with the encoders' gradients scaled and made noisy."""
-        features = network.encode(batch)
-        unimodal = network.unimodal(features)
-        loss = cross_entropy(network.fuse(features, batch.present, unimodal), batch.labels)
-        strengths = _strengths(network, features, unimodal, batch)
+    Returns:
+        (n,) float32 in [0, 1], without gradient; NaN for a modality that no sample has.
 
-        def adjust() -> None:
-            for m, encoder in enumerate(network.encoders):
-                scale = self._scale(m, strengths)
-                for parameter in encoder.parameters():
-                    gradient = parameter.grad
-                    if gradient is not None:
-                        noise = torch.randn_like(gradient) * gradient.std() if gradient.numel() > 1 else 0.0
-                        parameter.grad = scale * gradient + noise
+    Example:
+        >>> present = torch.tensor([[True, False]])
+        >>> ogm_scores([torch.zeros(1, 4), torch.zeros(1, 4)], torch.tensor([2]), present)
+        tensor([0.2500,    nan])
+    """
+    scores = []
+    for alone, here in zip(logits, present.T, strict=True):
+        probabilities = alone.detach().float().softmax(1)
+        scores.append(probabilities[here, labels[here]].mean())
+    return torch.stack(scores)
 
-        step(loss, adjust)
 
-    def _scale(self, m: int, strengths: dict[int, float]) -> float:
-        """k_m; 1 where there is nobody to compare with."""
-        others = [s for j, s in strengths.items() if j != m]
-        if m not in strengths or not others:
-            return 1.0
-        ratio = strengths[m] / max(fmean(others), 1e-30)  # a probability may underflow to 0
-        return 1 - math.tanh(self._alpha * ratio) if ratio > 1 else 1.0
+def ogm_scales(scores: Tensor, alpha: float) -> Tensor:
+    """Compute k, the factor of each encoder's gradient: 1 − tanh(α ρ_m) where ρ_m > 1, else 1 (CVPR 2022).
+
+    Args:
+        scores: (n,) in [0, 1], s; NaN for what cannot be compared: see `ogm_scores`.
+        alpha: α, at least 0.
+
+    Returns:
+        (n,) float64 on the CPU, in [0, 1]; 1 where there is nobody to compare with. ρ_m compares with the mean of the
+        others (ours for more than two).
+
+    Example:
+        >>> ogm_scales(torch.tensor([0.8, 0.4]), 0.3)
+        tensor([0.4630, 1.0000], dtype=torch.float64)
+    """
+    known = {m: score for m, score in enumerate(scores.tolist()) if not math.isnan(score)}
+    scales = [1.0] * len(scores)
+    for m, score in known.items():
+        others = [s for j, s in known.items() if j != m]
+        if others:
+            ratio = score / max(fmean(others), 1e-30)  # a probability may underflow to 0
+            scales[m] = 1 - math.tanh(alpha * ratio) if ratio > 1 else 1.0
+    return torch.tensor(scales, dtype=torch.float64)
+
+
+def modulate_gradient(gradient: Tensor, scale: float) -> Tensor:
+    """Scale a gradient and add noise as large as it varies: k g + N(0, std(g)²) (CVPR 2022).
+
+    Draws come from torch's global generator of the device, which training seeds.
+
+    Args:
+        gradient: g, of one parameter, any shape.
+        scale: k.
+
+    Returns:
+        As `gradient`; a single number, which has no standard deviation, gets no noise (ours).
+
+    Example:
+        >>> modulate_gradient(torch.tensor([4.0, 4.0]), 0.5)
+        tensor([2., 2.])
+    """
+    noise = torch.randn_like(gradient) * gradient.std() if gradient.numel() > 1 else 0.0
+    return scale * gradient + noise
+
+
+def update(network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step, *, alpha: float) -> None:
+    """Make one update from the fused cross-entropy, with the encoders' gradients scaled and made noisy."""
+    features = network.encode(batch)
+    unimodal = network.unimodal(features)
+    loss = cross_entropy(network.fuse(features, batch.present, unimodal), batch.labels)
+    scores = ogm_scores(_predictions_alone(network, features, unimodal, batch), batch.labels, batch.present)
+
+    def adjust() -> None:
+        for encoder, scale in zip(network.encoders, ogm_scales(scores, alpha).tolist(), strict=True):
+            for parameter in encoder.parameters():
+                if parameter.grad is not None:
+                    parameter.grad = modulate_gradient(parameter.grad, scale)
+
+    step(loss, adjust)
 
 
 @torch.no_grad()
-def _strengths(
+def _predictions_alone(
     network: MultimodalNetwork, features: Sequence[Tensor], unimodal: Sequence[Tensor], batch: Batch
-) -> dict[int, float]:
-    """s_m of every modality that a sample of the batch has."""
-    strengths = {}
+) -> list[Tensor]:
+    """Compute the fused logits of each modality alone, n tensors (B, n_classes)."""
     training = network.fusion.training
-    network.fusion.eval()  # in training mode, a memory would collect these states for the next epoch to inherit
-    for m, here in enumerate(batch.present.T):
-        if here.any():
-            only = torch.zeros_like(batch.present)
-            only[:, m] = here
-            probabilities = network.fuse(features, only, unimodal).float().softmax(1)
-            strengths[m] = probabilities[here, batch.labels[here]].mean().item()
+    network.fusion.eval()  # a sample-level mapping would look at the rest of the batch
+    predictions = []
+    for m in range(len(features)):
+        only = torch.zeros_like(batch.present)
+        only[:, m] = batch.present[:, m]
+        predictions.append(network.fuse(features, only, unimodal))
     network.fusion.train(training)
-    return strengths
+    return predictions
 
 
 METHOD = Method(
     "ogm-ge",
-    GradientModulation,
+    stateless(update),
     fusion="concat",
     description="joint, the gradients of strong modalities' encoders damped, with noise",
-    own=(Parameter("alpha", float, 0.3, "α of its gradient scale", low=0, trials=(0.1, 0.9)),),
+    keywords=(Parameter("alpha", float, 0.3, "α of its gradient scale", low=0, trials=(0.1, 0.9)),),
 )

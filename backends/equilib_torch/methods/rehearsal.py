@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from copy import deepcopy
 
-import numpy as np
-import numpy.typing as npt
 import torch
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from equilib_torch.data.batches import Batch
-from equilib_torch.methods.base import Losses, Plan, Update, unimodal_loss
+from equilib_torch.methods.base import Losses, LossFunction, unimodal_loss
 from equilib_torch.network import MultimodalNetwork
 
 
 def rehearse(
     network: MultimodalNetwork,
-    update: Update | None,
+    loss: LossFunction | None,
     *,
     train: Iterable[Batch],
     val: Iterable[Batch],
@@ -28,7 +27,7 @@ def rehearse(
 
     Args:
         network: to be copied.
-        update: how to train the copy; None: not at all.
+        loss: what to train the copy on; None: it is not trained.
         train: batches to train on, and to measure training losses on.
         val: batches to measure validation losses on.
         lr: learning rate of a new AdamW.
@@ -37,44 +36,31 @@ def rehearse(
     # A method asks for this in the middle of an update, under autocast, whose copies of the weights would not follow.
     with torch.autocast(network.log_prior.device.type, enabled=False):
         copy = deepcopy(network)
-        if update is not None:
-            _train(copy, update, train, lr=lr, weight_decay=weight_decay)
+        if loss is not None:
+            copy.train()
+            optimiser = torch.optim.AdamW(copy.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
+            for batch in train:
+                value = loss(copy, batch)
+                if value is not None:
+                    optimiser.zero_grad(set_to_none=True)
+                    value.backward()  # type: ignore[no-untyped-call]
+                    optimiser.step()
         return Losses(_mean_losses(copy, train), _mean_losses(copy, val))
 
 
-def _train(
-    network: MultimodalNetwork, update: Update, batches: Iterable[Batch], *, lr: float, weight_decay: float
-) -> None:
-    """One epoch with a new optimiser."""
-    optimiser = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
-
-    def step(loss: torch.Tensor, adjust: Callable[[], None] | None = None) -> None:
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if adjust is not None:
-            adjust()
-        optimiser.step()
-
-    n = len(network.encoders)
-    plan = Plan(tuple(range(n)), (1,) * n, (1.0,) * n)
-    network.train()
-    for batch in batches:
-        update(network, batch, plan, step)
-
-
-@torch.inference_mode()
-def _mean_losses(network: MultimodalNetwork, batches: Iterable[Batch]) -> npt.NDArray[np.float64]:
-    """Mean cross-entropy of each head over the samples that have its modality and, last, of the fused prediction."""
+@torch.no_grad()
+def _mean_losses(network: MultimodalNetwork, batches: Iterable[Batch]) -> Tensor:
+    """Measure the mean cross-entropy of each head over the samples that have its modality and, last, of all fused."""
     network.eval()
     n = len(network.encoders)
-    totals, counts = np.zeros(n + 1), np.zeros(n + 1)
+    totals, counts = torch.zeros(2, n + 1, dtype=torch.float64)
     for batch in batches:
         features = network.encode(batch)
         unimodal = network.unimodal(features)
-        sizes = np.array([*batch.present.sum(0).tolist(), len(batch.labels)])
         fused = cross_entropy(network.fuse(features, batch.present, unimodal), batch.labels)
-        means = [unimodal_loss(logits, batch, k).item() for k, logits in enumerate(unimodal)]
-        totals += sizes * np.array([*means, fused.item()])
+        pairs = zip(unimodal, batch.present.T, strict=True)
+        means = torch.stack([*(unimodal_loss(logits, batch.labels, here) for logits, here in pairs), fused])
+        sizes = torch.tensor([*batch.present.sum(0).tolist(), len(batch.labels)])
+        totals += sizes * means.double().cpu()
         counts += sizes
-    mean: npt.NDArray[np.float64] = totals / np.maximum(counts, 1)
-    return mean
+    return totals / counts.clamp(min=1)

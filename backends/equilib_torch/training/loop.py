@@ -19,7 +19,7 @@ from equilib import Schedule, contribution_shares, edm, shapley_scheduler, shapl
 from equilib_torch.data import Dataset
 from equilib_torch.data.batches import Batch, EpochSampler, loader
 from equilib_torch.errors import InputError
-from equilib_torch.methods import METHODS, Losses, Plan, Setting, Update
+from equilib_torch.methods import METHODS, Losses, LossFunction, Plan, Setting
 from equilib_torch.methods.rehearsal import rehearse
 from equilib_torch.naming import by_coalition, by_modality
 from equilib_torch.network import Mapping, MultimodalNetwork, NetworkConfig, configure
@@ -132,10 +132,10 @@ class Training:
         )
         self._clock = _Clock(self._device)
 
-    def _rehearse(self, update: Update | None) -> Losses:
+    def _rehearse(self, loss: LossFunction | None) -> Losses:
         lr = float(self._cosine.get_last_lr()[0])
         return rehearse(
-            self._network, update, train=self._train, val=self._val, lr=lr, weight_decay=self._options.weight_decay
+            self._network, loss, train=self._train, val=self._val, lr=lr, weight_decay=self._options.weight_decay
         )
 
     def run(self, *, on_epoch: OnEpoch | None = None, progress: bool = False) -> Run:
