@@ -1,4 +1,4 @@
-"""How modalities and coalitions are called in files: modality names, joined by "+"."""
+"""Names of modalities and coalitions in files: a coalition is called by its members, joined by "+"."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from equilib import coalitions
 
 
 def by_modality(names: Sequence[str], values: Iterable[float]) -> dict[str, float]:
-    """Values of the n modalities by name, as plain numbers.
+    """Name the values of the n modalities, as plain numbers.
 
     Example:
         >>> by_modality(["image", "audio"], np.array([0.5, 1.0]))
@@ -21,7 +21,7 @@ def by_modality(names: Sequence[str], values: Iterable[float]) -> dict[str, floa
 
 
 def by_coalition(names: Sequence[str], table: npt.ArrayLike) -> dict[str, float]:
-    """Values of the 2ⁿ - 1 non-empty coalitions by name.
+    """Name the values of the 2ⁿ - 1 non-empty coalitions.
 
     Example:
         >>> by_coalition(["image", "audio"], [0.0, 0.25, 0.5, 1.0])

@@ -18,7 +18,7 @@ from equilib_torch.comparison.variants import default_variants, read_variants
 from equilib_torch.data import load_dataset
 from equilib_torch.errors import InputError
 from equilib_torch.training.arguments import add_options, new_parser, parse
-from equilib_torch.training.device import make_accelerator
+from equilib_torch.training.device import find_machine
 from equilib_torch.training.options import TrainOptions
 
 _PROG = "equilib.compare"
@@ -56,7 +56,7 @@ def compare_command(argv: Sequence[str]) -> int:
         request = _parse(argv)
         kept = request.output is not None
         dataset = load_dataset(request.common.dataset, seed=0)
-        make_accelerator(request.common.device, request.common.precision)
+        find_machine(request.common.device, request.common.precision)
         variants = read_variants(request.variants, request.common, dataset)
         with nullcontext(request.output) if request.output is not None else tempfile.TemporaryDirectory() as folder:
             directory = _directory(folder)

@@ -14,8 +14,9 @@ from equilib_torch.network.encoders import ENCODERS
 from equilib_torch.runs.directory import RunDirectory
 from equilib_torch.runs.summary import readable, summarise
 from equilib_torch.training.arguments import parse_options
-from equilib_torch.training.loop import Training
+from equilib_torch.training.loop import fit
 from equilib_torch.training.options import TrainOptions
+from equilib_torch.training.state import State
 
 _PROG = "equilib.train"
 _DESCRIPTION = "Train a multimodal classifier and say how balanced its modalities became."
@@ -28,11 +29,12 @@ def train_command(argv: Sequence[str]) -> int:
     try:
         options = parse_options(_PROG, _DESCRIPTION, argv, TrainOptions())
         dataset = load_dataset(options.dataset, seed=options.seed)
-        training = Training(options, dataset)
+        state = State.create(options, dataset)  # refuses what does not fit before anything is written
         if options.output is not None:
             directory = RunDirectory(options.output)
             directory.write_config(options)
-        run = training.run(on_epoch=None if directory is None else directory.add_epoch, progress=True)
+        on_epoch = None if directory is None else directory.add_epoch
+        run = fit(options, dataset, on_epoch=on_epoch, progress=True, state=state)
         summary = summarise(run, seconds_total=time.perf_counter() - started)
         print(readable(summary))
         if directory is not None:

@@ -23,8 +23,9 @@ from equilib_torch.errors import InputError
 from equilib_torch.network import MultimodalNetwork
 from equilib_torch.runs.directory import RunDirectory, settings
 from equilib_torch.runs.summary import summarise
-from equilib_torch.training.loop import Training
+from equilib_torch.training.loop import fit
 from equilib_torch.training.options import TrainOptions
+from equilib_torch.training.state import State
 
 
 class Outcome(NamedTuple):
@@ -142,10 +143,11 @@ def train_run(options: TrainOptions, on_epoch: Callable[[], None]) -> str:
 
     started = time.perf_counter()
     try:
-        training = Training(options, _load(options.dataset, options.seed))
+        dataset = _load(options.dataset, options.seed)
+        state = State.create(options, dataset)  # refuses what does not fit before anything is written
         directory = RunDirectory(str(options.output))
         directory.write_config(options)
-        run = training.run(on_epoch=keep)
+        run = fit(options, dataset, on_epoch=keep, state=state)
         directory.write_results(summarise(run, seconds_total=time.perf_counter() - started), run.history)
     except InputError as error:
         return " ".join(str(error).split())

@@ -15,7 +15,7 @@ from equilib_torch.methods import METHODS, Losses, Setting, Update
 from equilib_torch.network import MultimodalNetwork
 from equilib_torch.parameters import format_spec
 from equilib_torch.training.arguments import parse_options
-from equilib_torch.training.loop import check
+from equilib_torch.training.state import check
 from equilib_torch.training.options import TrainOptions
 
 OURS = ("equilib", "alternating")

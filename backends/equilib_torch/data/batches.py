@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from equilib_torch.data import Dataset, Modality
@@ -32,12 +31,12 @@ class Batch(NamedTuple):
     labels: Tensor
 
     def rows(self, rows: slice) -> Batch:
-        """Some of the samples."""
+        """Take some of the samples."""
         lengths = tuple(None if x is None else x[rows] for x in self.lengths)
         return Batch(tuple(x[rows] for x in self.inputs), lengths, self.present[rows], self.labels[rows])
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on another device."""
+        """Copy to another device."""
         lengths = tuple(None if x is None else x.to(device) for x in self.lengths)
         return Batch(tuple(x.to(device) for x in self.inputs), lengths, self.present.to(device), self.labels.to(device))
 
@@ -51,7 +50,7 @@ class Column(NamedTuple):
 
 
 def column(modality: Modality, rows: IntArray) -> Column:
-    """Some rows of one modality as tensors."""
+    """Take some rows of one modality, as tensors."""
     return Column(
         torch.from_numpy(modality.values[rows].astype(np.float32)),
         None if modality.lengths is None else torch.from_numpy(modality.lengths[rows]),
@@ -60,14 +59,14 @@ def column(modality: Modality, rows: IntArray) -> Column:
 
 
 def join(columns: Sequence[Column], labels: Tensor | None = None) -> Batch:
-    """A batch from its modalities; without labels, which only training and evaluation read, they are all 0."""
+    """Join modalities to a batch; without labels, which only training and evaluation read, they are all 0."""
     inputs, lengths, present = zip(*columns, strict=True)
     stacked = torch.stack(present, 1)
     return Batch(inputs, lengths, stacked, torch.zeros(len(stacked), dtype=torch.int64) if labels is None else labels)
 
 
 def take(dataset: Dataset, rows: IntArray) -> Batch:
-    """The samples `rows` of a data set as one batch."""
+    """Take the samples `rows` of a data set as one batch."""
     return join([column(m, rows) for m in dataset.modalities], torch.from_numpy(dataset.labels[rows]))
 
 
@@ -87,26 +86,32 @@ class _Batches(TorchDataset[Batch]):
         return take(self.dataset, self.rows[np.asarray(indices)])
 
 
-class EpochSampler(Sampler[list[int]]):
-    """Lists of positions, shuffled anew each epoch by (seed, epoch); the last, shorter one is kept."""
+def loader(
+    dataset: Dataset,
+    split: str,
+    batch_size: int,
+    *,
+    shuffle: tuple[int, int] | None = None,
+    skip: int = 0,
+    device: torch.device | None = None,
+) -> DataLoader[Batch]:
+    """Make the batches of one pass over a split; the last one may be shorter.
 
-    def __init__(self, n: int, batch_size: int, *, seed: int | None) -> None:
-        self.n, self.batch_size, self.seed, self.epoch = n, batch_size, seed, 0
-
-    def __len__(self) -> int:
-        return math.ceil(self.n / self.batch_size)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        if self.seed is None:
-            positions = np.arange(self.n)
-        else:
-            positions = np.random.default_rng((self.seed, self.epoch)).permutation(self.n)
-        for start in range(0, self.n, self.batch_size):
-            yield positions[start : start + self.batch_size].tolist()
-
-
-def loader(dataset: Dataset, split: str, batch_size: int, *, seed: int | None = None) -> DataLoader[Batch]:
-    """Batches of one split: in order without a seed, else shuffled by the sampler's `epoch`, which the caller sets."""
+    Args:
+        dataset: what to read.
+        split: train, val or test.
+        batch_size: samples per batch.
+        shuffle: (seed, epoch), on which alone the order depends; default: the order of the data set.
+        skip: batches at the start of the pass that are left out, because they have been seen already.
+        device: where the batches go; default: the CPU.
+    """
     rows = dataset.splits[split]
-    sampler = EpochSampler(len(rows), batch_size, seed=seed)
-    return DataLoader(_Batches(dataset, rows), batch_sampler=sampler, collate_fn=lambda batch: batch)
+    positions = np.arange(len(rows)) if shuffle is None else np.random.default_rng(shuffle).permutation(len(rows))
+    batches = [positions[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    return DataLoader(
+        _Batches(dataset, rows),
+        batch_sampler=cast(Iterable[list[int]], batches[skip:]),  # arrays will do, which are smaller than lists
+        collate_fn=lambda batch: batch if device is None else batch.to(device),
+        # A pass draws one number when it begins, which one that goes on has drawn before.
+        generator=torch.Generator() if skip else None,
+    )

@@ -24,21 +24,27 @@ class Fusion(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, features: Sequence[Tensor], unimodal: Sequence[Tensor], present: Tensor) -> Tensor:
-        """Logits of the modalities present, (..., B, n_classes)."""
+        """Compute the logits of the modalities present, (..., B, n_classes)."""
+
+    def follow(self, order: Sequence[int]) -> None:
+        """Take modalities in this order from now on; by default, a fusion has none."""
+
+    def start_epoch(self, *, inherit: bool) -> None:
+        """Begin an epoch, from what the one before left if `inherit`; by default, it leaves nothing."""
 
     def every_coalition(self, features: Sequence[Tensor], unimodal: Sequence[Tensor], present: Tensor) -> Tensor:
-        """Logits of each of the 2ⁿ coalitions, (2ⁿ, B, n_classes), in the order of every coalition table."""
+        """Compute the logits of each of the 2ⁿ coalitions, (2ⁿ, B, n_classes), in the order of every coalition table."""
         logits: Tensor = self(features, unimodal, present & _table(len(features), present))
         return logits
 
 
 def _table(n: int, present: Tensor) -> Tensor:
-    """All coalitions of n modalities, (2ⁿ, 1, n) bool."""
+    """List all coalitions of n modalities, (2ⁿ, 1, n) bool."""
     return torch.from_numpy(coalitions(n)).to(present.device)[:, None]
 
 
 def _where_present(x: Tensor, present: Tensor) -> Tensor:
-    """What the n modalities have to say, (n, B, d), with 0 for the absent, (n, ..., B, d)."""
+    """Replace what absent modalities say by 0: (n, B, d) to (n, ..., B, d)."""
     here = present.movedim(-1, 0)[..., None]  # (n, ..., B, 1)
     return torch.where(here, x.reshape(len(x), *[1] * (present.ndim - 2), *x.shape[1:]), 0.0)
 
@@ -48,14 +54,14 @@ class AdditiveFusion(Fusion):
 
     @abstractmethod
     def terms(self, features: Sequence[Tensor], unimodal: Sequence[Tensor]) -> Sequence[Tensor]:
-        """What each modality adds: n tensors (B, n_classes)."""
+        """Compute what each modality adds: n tensors (B, n_classes)."""
 
     def forward(self, features: Sequence[Tensor], unimodal: Sequence[Tensor], present: Tensor) -> Tensor:
-        """Logits of the modalities present, (..., B, n_classes)."""
+        """Compute the logits of the modalities present, (..., B, n_classes)."""
         return _where_present(torch.stack(list(self.terms(features, unimodal))), present).sum(0)
 
     def every_coalition(self, features: Sequence[Tensor], unimodal: Sequence[Tensor], present: Tensor) -> Tensor:
-        """Logits of each coalition, (2ⁿ, B, n_classes), as one product with the table of coalitions."""
+        """Compute the logits of each coalition, (2ⁿ, B, n_classes), as one product with the table of coalitions."""
         terms = _where_present(torch.stack(list(self.terms(features, unimodal))), present)
         table = torch.from_numpy(coalitions(len(terms))).to(terms)
         logits: Tensor = torch.tensordot(table, terms, 1)
@@ -69,7 +75,7 @@ class SumFusion(AdditiveFusion):
     """
 
     def terms(self, features: Sequence[Tensor], unimodal: Sequence[Tensor]) -> Sequence[Tensor]:
-        """The unimodal logits."""
+        """Take the unimodal logits."""
         return unimodal
 
 
@@ -85,18 +91,18 @@ class ConfidenceFusion(Fusion):
         self.sum = SumFusion()
 
     def forward(self, features: Sequence[Tensor], unimodal: Sequence[Tensor], present: Tensor) -> Tensor:
-        """Logits of the modalities present, (..., B, n_classes); 0 where none is."""
+        """Compute the logits of the modalities present, (..., B, n_classes); 0 where none is."""
         sums: Tensor = self.sum(features, _weighed(unimodal), present)
         return _divided(sums)
 
     def every_coalition(self, features: Sequence[Tensor], unimodal: Sequence[Tensor], present: Tensor) -> Tensor:
-        """Logits of each coalition, (2ⁿ, B, n_classes), each weight computed once."""
+        """Compute the logits of each coalition, (2ⁿ, B, n_classes), each weight computed once."""
         sums: Tensor = self.sum.every_coalition(features, _weighed(unimodal), present)
         return _divided(sums)
 
 
 def _weighed(unimodal: Sequence[Tensor]) -> list[Tensor]:
-    """exp(−H_m) l_m and exp(−H_m) of each modality, n tensors (B, n_classes + 1): what adds up over a coalition."""
+    """Compute exp(−H_m) l_m and exp(−H_m), which add up over a coalition: n tensors (B, n_classes + 1)."""
     widened = []
     for logits in unimodal:
         log_probabilities = logits.float().log_softmax(-1)
@@ -117,7 +123,7 @@ class ConcatFusion(AdditiveFusion):
         self.blocks = nn.ModuleList(nn.Linear(width, n_classes) for width in widths)
 
     def terms(self, features: Sequence[Tensor], unimodal: Sequence[Tensor]) -> Sequence[Tensor]:
-        """One block of the head per modality."""
+        """Apply one block of the head to each modality."""
         return [block(z) for block, z in zip(self.blocks, features, strict=True)]
 
 
@@ -130,7 +136,7 @@ class MLPFusion(Fusion):
         self.out = nn.Linear(width, n_classes)
 
     def forward(self, features: Sequence[Tensor], unimodal: Sequence[Tensor], present: Tensor) -> Tensor:
-        """Logits of the modalities present, (..., B, n_classes)."""
+        """Compute the logits of the modalities present, (..., B, n_classes)."""
         here = present.unbind(-1)
         z = torch.cat([torch.where(h[..., None], z, 0.0) for z, h in zip(features, here, strict=True)], -1)
         logits: Tensor = self.out(F.gelu(self.hidden(z)))
@@ -151,20 +157,28 @@ class MemoryFusion(Fusion):
         self.hidden = nn.Linear(width, 2 * width)
         self.head = nn.Linear(2 * width, n_classes)
 
+    def follow(self, order: Sequence[int]) -> None:
+        """Write modalities into the memory in this order from now on."""
+        self.memory.follow(order)
+
+    def start_epoch(self, *, inherit: bool) -> None:
+        """Begin an epoch, from the mean memory of the one before if `inherit`."""
+        self.memory.start_epoch(inherit=inherit)
+
     def forward(self, features: Sequence[Tensor], unimodal: Sequence[Tensor], present: Tensor) -> Tensor:
-        """Logits of the modalities present, (..., B, n_classes)."""
+        """Compute the logits of the modalities present, (..., B, n_classes)."""
         joint = self.joint(self.memory(features, present))
         sums: Tensor = self.sum(features, unimodal, present)
         return sums + torch.where(present.sum(-1, keepdim=True) > 1, joint, 0.0)
 
     def every_coalition(self, features: Sequence[Tensor], unimodal: Sequence[Tensor], present: Tensor) -> Tensor:
-        """Logits of each coalition, (2ⁿ, B, n_classes), each memory state computed once."""
+        """Compute the logits of each coalition, (2ⁿ, B, n_classes), each memory state computed once."""
         joint = self.memory.every_coalition(features, present, self.joint)
         sums: Tensor = self.sum.every_coalition(features, unimodal, present)
         several = (_table(len(features), present) & present).sum(-1, keepdim=True) > 1
         return sums + torch.where(several, joint, 0.0)
 
     def joint(self, h: Tensor) -> Tensor:
-        """What a memory state (..., d) adds to the sum, (..., n_classes)."""
+        """Compute what a memory state (..., d) adds to the sum, (..., n_classes)."""
         logits: Tensor = self.head(F.gelu(self.hidden(h)))
         return logits

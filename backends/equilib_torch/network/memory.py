@@ -63,10 +63,11 @@ class GatedMemory(nn.Module):
         self.register_buffer("n_collected", torch.zeros(()), persistent=False)
 
     def forward(self, features: Sequence[Tensor], present: Tensor) -> Tensor:
-        """h, (..., B, d), after the modalities present, (..., B, n), were written in `order`.
+        """Write the modalities present, (..., B, n), in `order`, and compute h, (..., B, d).
 
         Absent ones are passed by; h of none is 0. Dimensions before B are several coalitions of the same samples.
-        In training mode, c is collected for the next epoch to inherit; not without gradients: a look leaves no trace.
+        In training mode, c is collected for the next epoch to inherit. Nothing is collected under no_grad, so that
+        evaluation never changes the memory.
         """
         if present.ndim > 2 and self._aligns:  # what is aligned depends on who is there
             return torch.stack([self(features, each) for each in present])
@@ -90,7 +91,7 @@ class GatedMemory(nn.Module):
     def every_coalition(
         self, features: Sequence[Tensor], present: Tensor, readout: Callable[[Tensor], Tensor] = lambda h: h
     ) -> Tensor:
-        """What `readout` makes of h (..., d) for each of the 2ⁿ coalitions, (2ⁿ, B, ·), in the order of every table.
+        """Apply `readout` to h (..., d) of each of the 2ⁿ coalitions: (2ⁿ, B, ·), in the order of every table.
 
         Coalitions that agree on the modalities written so far share their state, so 2ⁿ - 1 steps suffice for all.
         """
@@ -112,6 +113,10 @@ class GatedMemory(nn.Module):
         axes = [n - 1 - position[n - 1 - a] for a in range(n)]
         return read.view(*(2,) * n, n_rows, -1).permute(*axes, n, n + 1).reshape(2**n, n_rows, -1)
 
+    def follow(self, order: Sequence[int]) -> None:
+        """Write modalities in this order from now on."""
+        self.order.copy_(torch.tensor(order))
+
     def start_epoch(self, *, inherit: bool) -> None:
         """Forget what was collected; first, if `inherit`, make its mean the initial c of the epoch that begins."""
         if inherit and self.n_collected > 0:
@@ -124,7 +129,7 @@ class GatedMemory(nn.Module):
         return self.sample_mapping and self.training
 
     def _gates(self, features: Sequence[Tensor], present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What each modality keeps, adds and lets out, in the order of writing: three (n, B, d)."""
+        """Compute what each modality keeps, adds and lets out, in the order of writing: three (n, B, d)."""
         z: list[Tensor] = []
         before: Tensor | None = None  # who has the modality written before
         for k in self.order.tolist():

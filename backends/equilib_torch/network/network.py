@@ -47,20 +47,22 @@ class MultimodalNetwork(nn.Module):
         self.log_prior.copy_(torch.from_numpy(np.log(counts / counts.sum())))
 
     def encode(self, batch: Batch) -> tuple[Tensor, ...]:
-        """Features of every modality: n tensors (B, d_k). Those of absent modalities mean nothing."""
+        """Compute the features of every modality, n tensors (B, d_k). Features of absent modalities are undefined."""
         return tuple(self.encode_one(batch, k) for k in range(len(self.encoders)))
 
     def encode_one(self, batch: Batch, k: int) -> Tensor:
-        """Features of modality k, (B, d_k)."""
+        """Compute the features of modality k, (B, d_k)."""
         features: Tensor = self.encoders[k](batch.inputs[k], batch.lengths[k])
         return features
 
     def unimodal(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Logits of each modality's own head: n tensors (B, n_classes)."""
+        """Compute the logits of each modality's own head: n tensors (B, n_classes)."""
         return tuple(head(z) for head, z in zip(self.heads, features, strict=True))
 
     def fuse(self, features: Sequence[Tensor], present: Tensor, unimodal: Sequence[Tensor] | None = None) -> Tensor:
-        """Logits of the modalities present, (..., B, n_classes); the training split's log frequencies where none is.
+        """Compute the logits of the modalities present, (..., B, n_classes).
+
+        Where none is present, they are the log frequencies of the classes in the training split.
 
         Args:
             features: n tensors (B, d_k).
@@ -71,14 +73,14 @@ class MultimodalNetwork(nn.Module):
         return torch.where(present.any(-1, keepdim=True), logits, self.log_prior)
 
     def every_coalition(self, features: Sequence[Tensor], present: Tensor) -> Tensor:
-        """Logits of each of the 2ⁿ coalitions of modalities, (2ⁿ, B, n_classes), from features computed once."""
+        """Compute the logits of each of the 2ⁿ coalitions, (2ⁿ, B, n_classes), from features computed once."""
         logits = self.fusion.every_coalition(features, self.unimodal(features), present)
         table = torch.from_numpy(coalitions(len(features))).to(present.device)  # (2ⁿ, n)
         anything = (table[:, None] & present).any(2, keepdim=True)  # (2ⁿ, B, 1)
         return torch.where(anything, logits, self.log_prior)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Fused logits, (B, n_classes)."""
+        """Compute the fused logits, (B, n_classes)."""
         return self.fuse(self.encode(batch), batch.present)
 
     @property

@@ -9,6 +9,7 @@ from typing import Any
 from sklearn.metrics import f1_score
 
 from equilib import contribution_shares, edm, expected_when_missing, shapley_schedule, shapley_values
+from equilib_torch.coalition_table import CoalitionTable
 from equilib_torch.naming import by_coalition, by_modality
 from equilib_torch.training.loop import Run
 
@@ -29,7 +30,7 @@ def summarise(run: Run, *, seconds_total: float) -> dict[str, Any]:
         seconds_total: from start to end, the loading of data included.
     """
     options, dataset, test = run.options, run.dataset, run.test
-    names, n = dataset.names, len(dataset.names)
+    names, accuracies = dataset.names, CoalitionTable(test.accuracies)
     shapley = shapley_values(test.values)
     n_train = len(dataset.splits["train"])
     return {
@@ -45,10 +46,10 @@ def summarise(run: Run, *, seconds_total: float) -> dict[str, Any]:
         "n_test": len(dataset.splits["test"]),
         "epochs": options.epochs,
         "best_epoch": run.best_epoch,
-        "test_accuracy": float(test.accuracies[-1]),
+        "test_accuracy": float(accuracies.of_all),
         "test_macro_f1": float(f1_score(test.labels, test.predictions, average="macro", zero_division=0.0)),
-        "majority_accuracy": float(test.accuracies[0]),
-        "unimodal_accuracy": by_modality(names, test.accuracies[[1 << k for k in range(n)]]),
+        "majority_accuracy": float(accuracies.of_none),
+        "unimodal_accuracy": by_modality(names, accuracies.alone),
         "coalition_accuracy": by_coalition(names, test.accuracies),
         "value": options.value,
         "shapley": by_modality(names, shapley),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from equilib_torch.training.loop import Run, fit
+from equilib_torch.training.loop import Run, finish, fit, measure, train
 from equilib_torch.training.options import TrainOptions
+from equilib_torch.training.state import State, check
 
-__all__ = ["Run", "TrainOptions", "fit"]
+__all__ = ["Run", "State", "TrainOptions", "check", "finish", "fit", "measure", "train"]

@@ -1,39 +1,101 @@
-"""Where a run computes, and how precisely: through accelerate."""
+"""Where a run computes, how precisely, and apart from what the caller has set in torch.
+
+torch alone, and not accelerate: that keeps one setting for the whole process, which is the caller's, and reads the
+variables of launchers, which are not meant for this one process.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 
 from equilib_torch.errors import InputError
 
+_DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-def make_accelerator(device: str, precision: str) -> Accelerator:
-    """Set up device and precision.
+
+@dataclass(frozen=True)
+class Machine:
+    """A device and a precision.
+
+    Attributes:
+        device: of the network and its batches.
+        precision: no, bf16 or fp16.
+    """
+
+    device: torch.device
+    precision: str
+
+    def autocast(self) -> torch.autocast:
+        """Make a context in which operations run in the precision asked for."""
+        return torch.autocast(self.device.type, dtype=_DTYPES[self.precision], enabled=self.precision != "no")
+
+    def new_scaler(self) -> torch.amp.GradScaler:
+        """Make what keeps the gradients of fp16 in range; it does nothing in any other precision."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+
+    @property
+    def generators(self) -> dict[str, torch.Generator]:
+        """The global generators that random operations of a run draw from, by type of device."""
+        generators = {"cpu": torch.default_generator}
+        if self.device.type == "cuda":
+            generators["cuda"] = torch.cuda.default_generators[self.device.index]
+        return generators
+
+
+def find_machine(device: str, precision: str) -> Machine:
+    """Find a device, and hold a precision against it.
 
     Args:
         device: auto (CUDA if there is one), cpu or cuda.
         precision: no, bf16 or fp16, the latter on CUDA only.
 
     Raises:
-        InputError: a device or precision this machine does not have, or several processes.
+        InputError: a device or precision this machine does not have, or one of several processes.
 
     Example:
-        >>> make_accelerator("cpu", "no").device
+        >>> find_machine("cpu", "no").device
         device(type='cpu')
     """
+    _require_one_process()
     available = torch.cuda.is_available()
     if device == "cuda" and not available:
         raise InputError("device must be available, got 'cuda' on a machine without a CUDA device; use auto or cpu")
-    if precision == "fp16" and (device == "cpu" or not available):
+    on_cuda = available and device != "cpu"
+    if precision == "fp16" and not on_cuda:
         raise InputError("precision must suit the device, got 'fp16' on a CPU; use bf16 or no")
-    # accelerate keeps its first settings for the life of the process; a second run may want others.
-    AcceleratorState._reset_state(reset_partial_state=True)
-    accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
-    if accelerator.num_processes > 1:
-        raise InputError(f"training runs in one process, got {accelerator.num_processes}")
-    return accelerator
+    return Machine(torch.device("cuda", torch.cuda.current_device()) if on_cuda else torch.device("cpu"), precision)
+
+
+def _require_one_process() -> None:
+    """Refuse one of several processes: each would train the whole run, and write to the same place."""
+    written = os.environ.get("WORLD_SIZE", "1")
+    n_processes = int(written) if written.isdecimal() else 1
+    if n_processes > 1:
+        raise InputError(f"training runs in one process, got WORLD_SIZE={n_processes}; start it without a launcher")
+
+
+@contextmanager
+def apart_from_caller(device: torch.device) -> Iterator[None]:
+    """Compute as if nothing else had used torch in this process, and leave no trace of it.
+
+    Inside, gradients are recorded, autocast is off and tensors are float32, whatever the caller has set; afterwards
+    the random states of the CPU and of `device`, which inside are the caller's at first, are put back.
+    """
+    dtype = torch.get_default_dtype()
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(torch.autocast(device.type, enabled=False))
+        # Of the devices that are used: to ask for the state of CUDA would open it.
+        stack.enter_context(torch.random.fork_rng([device.index] if device.type == "cuda" else []))
+        stack.callback(torch.set_default_dtype, dtype)
+        torch.set_default_dtype(torch.float32)
+        yield
 
 
 def synchronise(device: torch.device) -> None:

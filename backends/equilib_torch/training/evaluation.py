@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from equilib_torch.coalition_table import CoalitionTable
 from equilib_torch.data.batches import Batch
 from equilib_torch.network import MultimodalNetwork
-from equilib_torch.training.device import synchronise
 
 ValueName = Literal["accuracy", "probability", "log-likelihood"]
 Score = Callable[[Tensor, Tensor], Tensor]
@@ -20,18 +20,18 @@ Score = Callable[[Tensor, Tensor], Tensor]
 
 
 def accuracy(log_probabilities: Tensor, labels: Tensor) -> Tensor:
-    """1 where the most probable class is the label, else 0."""
+    """Score 1 where the most probable class is the label, else 0."""
     return (log_probabilities.argmax(-1) == labels).double()
 
 
 def log_likelihood(log_probabilities: Tensor, labels: Tensor) -> Tensor:
-    """Log-probability of the label, ≤ 0."""
+    """Take the log-probability of the label, ≤ 0."""
     index = labels.expand(log_probabilities.shape[:-1])[..., None]
     return log_probabilities.gather(-1, index)[..., 0].double()
 
 
 def probability(log_probabilities: Tensor, labels: Tensor) -> Tensor:
-    """Probability of the label, in [0, 1]."""
+    """Take the probability of the label, in [0, 1]."""
     return log_likelihood(log_probabilities, labels).exp()
 
 
@@ -47,7 +47,6 @@ class Evaluation(NamedTuple):
         log_likelihood: mean log-probability of the label, all modalities together.
         predictions: (N,) class indices, all modalities together.
         labels: (N,) class indices.
-        seconds_coalitions: time spent on the fusion of the coalitions, the encoders left out.
     """
 
     values: np.ndarray
@@ -55,31 +54,44 @@ class Evaluation(NamedTuple):
     log_likelihood: float
     predictions: np.ndarray
     labels: np.ndarray
-    seconds_coalitions: float
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether no prediction was infinite or NaN."""
+        return bool(np.isfinite(self.log_likelihood) and np.isfinite(self.values).all())
 
 
 @torch.inference_mode()
-def evaluate(network: MultimodalNetwork, batches: Iterable[Batch], value: Score) -> Evaluation:
+def evaluate(
+    network: MultimodalNetwork,
+    batches: Iterable[Batch],
+    value: Score,
+    *,
+    around_coalitions: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Evaluation:
     """Evaluate every coalition of modalities on the samples of `batches`.
 
     A coalition S is the network with only the modalities in S present, of those that a sample has. The empty one
     answers the class frequencies of the training split, so that v(∅) is the accuracy of its most frequent class.
+
+    Args:
+        network: left in the mode it was in.
+        batches: the samples.
+        value: what a coalition is worth.
+        around_coalitions: makes a context in which the coalitions of each batch are computed, such as a clock's.
     """
     was_training = network.training
     network.eval()
     values, accuracies, likelihoods, predictions, labels = [], [], [], [], []
-    seconds_coalitions = 0.0
     for batch in batches:
         features = network.encode(batch)
-        synchronise(batch.labels.device)
-        started = time.perf_counter()
-        table = network.every_coalition(features, batch.present).float().log_softmax(-1)  # (2ⁿ, B, n_classes)
-        values.append(value(table, batch.labels).cpu())
-        synchronise(batch.labels.device)
-        seconds_coalitions += time.perf_counter() - started
+        with around_coalitions():
+            table = network.every_coalition(features, batch.present).float().log_softmax(-1)  # (2ⁿ, B, n_classes)
+            values.append(value(table, batch.labels).cpu())
+        everything = CoalitionTable(table).of_all
         accuracies.append(accuracy(table, batch.labels).cpu())
-        likelihoods.append(log_likelihood(table[-1], batch.labels).cpu())
-        predictions.append(table[-1].argmax(-1).cpu())
+        likelihoods.append(log_likelihood(everything, batch.labels).cpu())
+        predictions.append(everything.argmax(-1).cpu())
         labels.append(batch.labels.cpu())
     network.train(was_training)
 
@@ -90,5 +102,4 @@ def evaluate(network: MultimodalNetwork, batches: Iterable[Batch], value: Score)
         log_likelihood=torch.cat(likelihoods).mean().item(),
         predictions=torch.cat(predictions).numpy(),
         labels=torch.cat(labels).numpy(),
-        seconds_coalitions=seconds_coalitions,
     )

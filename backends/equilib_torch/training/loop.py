@@ -1,35 +1,37 @@
-"""The training loop, one for every method: plan, update over all batches, measure every coalition on validation."""
+"""The training loop, one for every method: update by the plan, measure every coalition on validation, plan anew.
+
+Plain functions over a `State`, which they move on: `train`, then `measure`, again and again, and `finish`.
+"""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from accelerate import Accelerator
-from torch import Tensor
-from tqdm import tqdm
 
-from equilib import Schedule, contribution_shares, edm, shapley_scheduler, shapley_values
+from equilib import contribution_shares, edm, shapley_values
+from equilib_torch.coalition_table import CoalitionTable
 from equilib_torch.data import Dataset
-from equilib_torch.data.batches import Batch, EpochSampler, loader
 from equilib_torch.errors import InputError
-from equilib_torch.methods import METHODS, Losses, LossFunction, Plan, Setting
-from equilib_torch.methods.rehearsal import rehearse
+from equilib_torch.methods import Plan
 from equilib_torch.naming import by_coalition, by_modality
-from equilib_torch.network import Mapping, MultimodalNetwork, NetworkConfig, configure
-from equilib_torch.training.device import make_accelerator, synchronise
+from equilib_torch.network import MultimodalNetwork
+from equilib_torch.training.device import apart_from_caller
 from equilib_torch.training.evaluation import VALUES, Evaluation, evaluate
 from equilib_torch.training.options import TrainOptions
 from equilib_torch.training.planning import make_plan
+from equilib_torch.training.progress import NoProgress, Progress, make_progress
+from equilib_torch.training.state import Best, Record, State, seed
+from equilib_torch.training.step import make_step
 
-Record = dict[str, Any]
-OnEpoch = Callable[[Record, MultimodalNetwork | None], None]
+OnEpoch = Callable[[Record, MultimodalNetwork | None], bool | None]
 
 
 class Run(NamedTuple):
@@ -54,20 +56,32 @@ class Run(NamedTuple):
     seconds: dict[str, float]
 
 
-def fit(options: TrainOptions, dataset: Dataset, *, on_epoch: OnEpoch | None = None, progress: bool = False) -> Run:
+def fit(
+    options: TrainOptions,
+    dataset: Dataset,
+    *,
+    on_epoch: OnEpoch | None = None,
+    progress: bool | Progress = False,
+    state: State | None = None,
+) -> Run:
     """Train as the options say, keep the best epoch on validation, and evaluate that once on test.
 
     The best epoch has the highest accuracy of all modalities together; among equals, the highest log-likelihood. The
-    same options and data give the same run; torch's global random state is put back afterwards.
+    same options and data give the same run. Random states, gradient mode and autocast of the caller neither count nor
+    change.
 
     Args:
         options: what to train, and how.
         dataset: what to train on; `options.dataset` and `options.output` are not looked at.
-        on_epoch: called after each epoch with its record, and with the network if it is the best so far, else None.
-        progress: show a progress bar on standard error.
+        on_epoch: called after each epoch with its record, and with the network if it is the best so far, else None;
+            if it returns False, the run ends there.
+        progress: show a progress bar on standard error, or what to tell how far the run has come.
+        state: where to go on from, made by `State.create` of the same options and data; it is moved on. Default: the
+            start.
 
     Raises:
-        InputError: options that do not fit the data or the machine, or predictions that became infinite or NaN.
+        InputError: options that do not fit the data or the machine, a state that does not fit them, or predictions
+            that became infinite or NaN.
 
     Example:
         >>> from equilib_torch import load_dataset
@@ -75,201 +89,105 @@ def fit(options: TrainOptions, dataset: Dataset, *, on_epoch: OnEpoch | None = N
         >>> run.best_epoch, run.test.values.shape
         (1, (16,))
     """
-    return Training(options, dataset).run(on_epoch=on_epoch, progress=progress)
+    if state is None:
+        state = State.create(options, dataset)
+    elif state.dataset is not dataset or replace(state.options, output=options.output) != options:
+        raise InputError("state must be made by State.create of the same options and data, got one of others")
+    told = make_progress(progress)
+    told.start(state.budget.n_updates)
+    try:
+        told.advance(state.update)
+        for update in state.budget.measured[len(state.history) :]:
+            train(state, update, progress=told)
+            improved = measure(state)
+            told.show(state.history[-1])
+            if on_epoch is not None and on_epoch(state.history[-1], state.network if improved else None) is False:
+                break
+    finally:
+        told.close()
+    return finish(state)
 
 
-def check(options: TrainOptions, dataset: Dataset) -> NetworkConfig:
-    """What the network for these data would be, built of nothing but the options.
+def train(state: State, until: int, *, progress: Progress | None = None) -> None:
+    """Update the network on one batch after the other, until so many updates have been made in all.
+
+    Random draws depend on the seed, the epoch and the position in it alone.
+    """
+    told = progress or NoProgress()
+    network, per_epoch = state.network, state.budget.per_epoch
+    step = make_step(state.optimiser, state.scaler, state.losses)
+    network.train()
+    with state.clock.measure("train"), state.own_random_streams():
+        network.fusion.follow(state.plan.order)
+        while state.update < until:
+            plan, position = state.plan._replace(epoch=state.epoch), state.update % per_epoch
+            if position == 0:
+                seed(state.machine, state.options.seed, state.epoch)
+                network.fusion.start_epoch(inherit=state.options.inherit)
+            for batch in islice(state.batches("train", skip=position), until - state.update):
+                for group in state.optimiser.param_groups:
+                    group["lr"] = state.learning_rate
+                with state.machine.autocast():
+                    state.method(network, batch, plan, step)
+                state.update += 1
+                told.advance()
+
+
+def measure(state: State) -> bool:
+    """Measure every coalition on validation, record it and plan the next updates by it.
+
+    Returns:
+        Whether the network is the best so far.
 
     Raises:
-        InputError: options that do not fit the data.
+        InputError: predictions are infinite or NaN.
     """
-    n, n_train = len(dataset.modalities), len(dataset.splits["train"])
-    if options.batch_size > n_train:
-        raise InputError(
-            f"batch-size must be at most the {n_train} training samples, got {options.batch_size}; use --batch-size"
-        )
-    n_updates = options.parameters.get("updates_per_batch")
-    if n_updates is not None and n_updates < n:
-        raise InputError(f"updates-per-batch must be at least {n}, one per modality, got {n_updates}")
-    return configure(
-        dataset,
-        encoders=options.encoders,
-        fusion=options.chosen_fusion,
-        width=options.width,
-        dropout=options.dropout,
-        mapping=cast(Mapping, options.mapping),
-    )
+    epoch = (state.update - 1) // state.budget.per_epoch + 1
+    with apart_from_caller(state.machine.device):
+        measured = _evaluate(state, state.network, "val")
+        if not measured.is_finite:
+            raise InputError(f"training diverged in epoch {epoch}: predictions are not finite; try a smaller lr")
+        with state.clock.measure("schedule"):
+            shapley = shapley_values(measured.values)
+            state.measured = state.scheduler.update(state.measured, shapley)
+            next_plan = make_plan(state.scheduler.schedule(state.measured), measured.values, state.epoch)
+        loss = torch.stack(state.losses).mean().item() if state.losses else 0.0
+        state.losses.clear()
+        state.history.append(_record(epoch, state.dataset.names, state.plan, measured, shapley, loss, next_plan))
+        state.plan = next_plan
+        score = float(CoalitionTable(measured.accuracies).of_all), measured.log_likelihood
+        best = state.best
+        improved = best is None or score > (best.accuracy, best.log_likelihood)
+        if improved:
+            weights = {name: tensor.detach().clone() for name, tensor in state.network.state_dict().items()}
+            state.best = Best(*score, epoch, weights)
+    return improved
 
 
-class Training:
-    """A run that is set up: options held against data and machine, network built; `run` runs it.
+def finish(state: State) -> Run:
+    """Evaluate the best network on test, once; the state stays as it is, and could go on.
 
     Raises:
-        InputError: options that do not fit the data or the machine.
+        InputError: nothing was measured yet, or predictions are infinite or NaN.
     """
-
-    def __init__(self, options: TrainOptions, dataset: Dataset) -> None:
-        config = check(options, dataset)
-        self._options, self._dataset = options, dataset
-        self._accelerator = accelerator = make_accelerator(options.device, options.precision)
-        self._device: torch.device = accelerator.device
-        with _private_random_state():
-            _seed(options.seed, 0)
-            self._network = _new_network(config, dataset)
-        self._network.to(self._device)
-        self._update = METHODS[options.method_name].begin(Setting(self._network, self._rehearse), options.parameters)
-        parameters = self._network.parameters()
-        optimiser = torch.optim.AdamW(parameters, lr=options.lr, weight_decay=options.weight_decay, fused=True)
-        self._cosine = torch.optim.lr_scheduler.LambdaLR(
-            optimiser, lambda e: 0.5 * (1 + math.cos(math.pi * e / options.epochs))
-        )
-        self._step = _Step(accelerator, accelerator.prepare(optimiser))
-        train = loader(dataset, "train", options.batch_size, seed=options.seed)
-        self._sampler = cast(EpochSampler, train.batch_sampler)
-        self._train, self._val, self._test = accelerator.prepare(
-            train, loader(dataset, "val", options.eval_batch_size), loader(dataset, "test", options.eval_batch_size)
-        )
-        self._clock = _Clock(self._device)
-
-    def _rehearse(self, loss: LossFunction | None) -> Losses:
-        lr = float(self._cosine.get_last_lr()[0])
-        return rehearse(
-            self._network, loss, train=self._train, val=self._val, lr=lr, weight_decay=self._options.weight_decay
-        )
-
-    def run(self, *, on_epoch: OnEpoch | None = None, progress: bool = False) -> Run:
-        """Train, select and test, as `fit` says; once."""
-        with _private_random_state():
-            return self._run(on_epoch, progress)
-
-    def _run(self, on_epoch: OnEpoch | None, progress: bool) -> Run:
-        options, dataset, network = self._options, self._dataset, self._network
-        n = len(dataset.modalities)
-        n_updates = options.parameters.get("updates_per_batch")
-        scheduler = shapley_scheduler(
-            n, policy=options.policy, smoothing=options.smoothing, n_updates=n_updates, seed=options.seed
-        )
-        state = scheduler.init()
-        plan = make_plan(scheduler.schedule(state), None)
-        history: list[Record] = []
-        best_score, best_epoch, best_weights = (-math.inf, -math.inf), 0, dict[str, Tensor]()
-        with tqdm(total=options.epochs * len(self._sampler), unit="batch", disable=not progress) as bar:
-            for epoch in range(1, options.epochs + 1):
-                bar.set_description(f"epoch {epoch}/{options.epochs}", refresh=False)
-                self._train_epoch(epoch, plan, bar)
-                measured = self._evaluate(self._val)
-                if not _is_finite(measured):
-                    raise InputError(
-                        f"training diverged in epoch {epoch}: predictions are not finite; try a smaller lr"
-                    )
-                with self._clock.measure("schedule"):
-                    shapley = shapley_values(measured.values)
-                    state = scheduler.update(state, shapley)
-                    schedule = scheduler.schedule(state)
-                history.append(_record(epoch, dataset.names, plan, measured, shapley, self._step.mean_loss(), schedule))
-                plan = make_plan(schedule, measured.values, epoch + 1)
-                score = (float(measured.accuracies[-1]), measured.log_likelihood)
-                improved = score > best_score
-                if improved:
-                    best_score, best_epoch = score, epoch
-                    best_weights = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
-                if on_epoch is not None:
-                    on_epoch(history[-1], network if improved else None)
-                bar.set_postfix(accuracy=f"{score[0]:.3f}", EDM=f"{history[-1]['edm']:.2f}", refresh=False)
-        network.load_state_dict(best_weights)
-        final = self._evaluate(self._test)
-        if not _is_finite(final):
-            raise InputError(f"{dataset.name}: predictions on test are not finite; are its values like those of train?")
-        return Run(network, dataset, options, history, best_epoch, final, self._clock.seconds)
-
-    def _train_epoch(self, epoch: int, plan: Plan, bar: tqdm[Any]) -> None:
-        """Update the network on every batch; random draws depend on the seed and the epoch alone."""
-        memory = self._network.memory
-        if memory is not None:
-            memory.order.copy_(torch.tensor(plan.order))
-            memory.start_epoch(inherit=self._options.inherit)
-        self._sampler.epoch = epoch
-        self._network.train()
-        _seed(self._options.seed, epoch)
-        with self._clock.measure("train"):
-            for batch in self._train:
-                with self._accelerator.autocast():
-                    self._update(self._network, batch, plan, self._step)
-                bar.update()
-            self._cosine.step()
-
-    def _evaluate(self, batches: Iterable[Batch]) -> Evaluation:
-        with self._clock.measure("evaluate"), self._accelerator.autocast():
-            measured = evaluate(self._network, batches, VALUES[self._options.value])
-        self._clock.move(measured.seconds_coalitions, "evaluate", "schedule")
-        return measured
+    if state.best is None:
+        raise InputError("state must have been measured once or more, got one of a run that has just begun")
+    with apart_from_caller(state.machine.device):
+        network = deepcopy(state.network)
+        network.load_state_dict(state.best.weights)
+        test = _evaluate(state, network, "test")
+    name = state.dataset.name
+    if not test.is_finite:
+        raise InputError(f"{name}: predictions on test are not finite; are its values like those of train?")
+    seconds = dict(state.clock.seconds)
+    return Run(network, state.dataset, state.options, list(state.history), state.best.epoch, test, seconds)
 
 
-def _seed(seed: int, epoch: int) -> None:
-    """Make torch's random numbers a function of (seed, epoch); 0 is before the first epoch."""
-    torch.manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0]))
-
-
-def _private_random_state() -> AbstractContextManager[None]:
-    """Put torch's global random states back at the end."""
-    return torch.random.fork_rng(range(torch.cuda.device_count()))
-
-
-def _is_finite(measured: Evaluation) -> bool:
-    return math.isfinite(measured.log_likelihood) and bool(np.isfinite(measured.values).all())
-
-
-def _new_network(config: NetworkConfig, dataset: Dataset) -> MultimodalNetwork:
-    network = MultimodalNetwork(config)
-    network.fit_statistics(dataset)
-    return network
-
-
-class _Step:
-    """One update of whatever received a gradient; remembers the losses."""
-
-    def __init__(self, accelerator: Accelerator, optimiser: torch.optim.Optimizer) -> None:
-        self._accelerator, self._optimiser = accelerator, optimiser
-        self._losses: list[Tensor] = []
-
-    def __call__(self, loss: Tensor, adjust: Callable[[], None] | None = None) -> None:
-        # Gradients become None, not 0: AdamW then leaves alone what this update does not concern.
-        self._optimiser.zero_grad(set_to_none=True)
-        with torch.autocast(self._accelerator.device.type, enabled=False):
-            self._accelerator.backward(loss)
-            if adjust is not None:
-                self._accelerator.unscale_gradients()
-                adjust()
-        self._optimiser.step()
-        torch.clear_autocast_cache()  # it holds the weights as they were before this update, which others may follow
-        self._losses.append(loss.detach())
-
-    def mean_loss(self) -> float:
-        """Mean over the updates since the last call."""
-        mean = torch.stack(self._losses).mean().item() if self._losses else 0.0
-        self._losses.clear()
-        return mean
-
-
-class _Clock:
-    """Seconds by part of a run."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self.seconds = {"train": 0.0, "schedule": 0.0, "evaluate": 0.0}
-
-    @contextmanager
-    def measure(self, part: str) -> Iterator[None]:
-        synchronise(self._device)
-        started = time.perf_counter()
-        yield
-        synchronise(self._device)
-        self.seconds[part] += time.perf_counter() - started
-
-    def move(self, seconds: float, source: str, target: str) -> None:
-        self.seconds[source] -= seconds
-        self.seconds[target] += seconds
+def _evaluate(state: State, network: MultimodalNetwork, split: str) -> Evaluation:
+    clock, value = state.clock, VALUES[state.options.value]
+    with clock.measure("evaluate"), state.machine.autocast():
+        batches = state.batches(split)
+        return evaluate(network, batches, value, around_coalitions=partial(clock.measure, "schedule"))
 
 
 def _record(
@@ -279,20 +197,20 @@ def _record(
     measured: Evaluation,
     shapley: npt.NDArray[np.float64],
     loss: float,
-    schedule: Schedule,
+    next_plan: Plan,
 ) -> Record:
-    """One epoch on validation, as a line of metrics.jsonl; without times, so that equal runs give equal files."""
+    """Write down one measurement, as a line of metrics.jsonl; without times, so that equal runs give equal files."""
     return {
         "epoch": epoch,
         "train_loss": loss,
         "order": [names[k] for k in plan.order],
         "updates": by_modality(names, plan.updates),
         "sufficiency": by_modality(names, plan.sufficiency),
-        "accuracy": float(measured.accuracies[-1]),
+        "accuracy": float(CoalitionTable(measured.accuracies).of_all),
         "log_likelihood": measured.log_likelihood,
         "coalition_accuracy": by_coalition(names, measured.accuracies),
         "shapley": by_modality(names, shapley),
         "shares": by_modality(names, contribution_shares(shapley)),
         "edm": float(edm(shapley)),
-        "next_order": [names[k] for k in schedule.order.tolist()],
+        "next_order": [names[k] for k in next_plan.order],
     }
