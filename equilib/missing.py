@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from equilib._exact import weigh_by_size
 from equilib._namespace import Array, as_fraction, require_finite
+from equilib._weights import spread_by_size
 from equilib.shapley import read_table
 
 
@@ -44,4 +44,4 @@ def expected_when_missing(values: Any, rate: float, *, axis: int = -1) -> Array:
     # 1 - p**n would lose its digits as p approaches 1.
     kept = -math.expm1(n * math.log(p)) if p > 0 else 1.0
     probabilities = [0.0, *((1 - p) ** size * p ** (n - size) / kept for size in range(1, n + 1))]
-    return xp.sum(table * weigh_by_size(probabilities, table, xp=xp), axis=-1)
+    return xp.sum(table * spread_by_size(probabilities, table, xp=xp), axis=-1)

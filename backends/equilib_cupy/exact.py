@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from equilib._exact import _size_weights, _weight_matrix
+from equilib._weights import size_weights, weight_matrix
 
 Array: TypeAlias = Any
 """A cupy array: cupy ships no types."""
@@ -26,7 +26,7 @@ _CHUNK = 2**22
 """Values of a batch that are multiplied at a time: their differences to v(∅) take 32 MiB."""
 
 
-class Plan(NamedTuple):
+class BitLayout(NamedTuple):
     """How the bits of a coalition's index are divided: `low` in a tile, `mid` among a block's tiles, `block`."""
 
     low: int
@@ -44,7 +44,7 @@ class Plan(NamedTuple):
         return min(8, self.block)
 
 
-def make_plan(n: int, itemsize: int) -> Plan:
+def divide_bits(n: int, itemsize: int) -> BitLayout:
     """Divide the n bits, for values of 4 or 8 bytes, n > `PRODUCT_PLAYERS`.
 
     A block of 256 threads takes up to 64 tiles, in which each thread has 64 bytes: the more, the less its closing
@@ -52,12 +52,12 @@ def make_plan(n: int, itemsize: int) -> Plan:
     """
     low = 12 if itemsize == 4 else 11
     mid = min(6, max(0, n - low - 12))
-    return Plan(low, mid, n - low - mid)
+    return BitLayout(low, mid, n - low - mid)
 
 
 def term_weights(n: int) -> np.ndarray[Any, np.dtype[np.float64]]:
     """List w(s−1) + w(s) for s = 0..n: the weight of v(S) in the sums of the players in S."""
-    inside, outside = _size_weights(n)
+    inside, outside = size_weights(n)
     return np.add(inside, outside, dtype=np.float64)
 
 
@@ -90,8 +90,8 @@ def shapley_values(tables: Array, n: int) -> Array:
 
 
 def _launch(tables: Array, n: int, cupy: Any) -> Array:
-    batch, plan = len(tables), make_plan(n, tables.dtype.itemsize)
-    partials = cupy.empty((batch, plan.columns, 2**plan.block), np.float64)
+    batch, layout = len(tables), divide_bits(n, tables.dtype.itemsize)
+    partials = cupy.empty((batch, layout.columns, 2**layout.block), np.float64)
     sums = cupy.empty((batch, n), np.float64)
     shapley = cupy.empty((batch, n), tables.dtype)
     if not batch:
@@ -103,15 +103,15 @@ def _launch(tables: Array, n: int, cupy: Any) -> Array:
         module.get_function(kernel)((-(-threads // _THREADS),), (_THREADS,), arguments)
 
     # The kernels' integers are an int or a long long: NumPy scalars keep their width.
-    n_, mid, block, lanes = np.int32(n), np.int32(plan.mid), np.int32(plan.block), np.int32(plan.lanes)
-    run(f"sum_tiles_{name}", (batch << plan.block) * _THREADS, tables, weights, partials, n_, mid)
-    run("sum_blocks", (batch * n) << plan.lanes, partials, sums, n_, block, lanes, np.int64(batch * n))
+    n_, mid, block, lanes = np.int32(n), np.int32(layout.mid), np.int32(layout.block), np.int32(layout.lanes)
+    run(f"sum_tiles_{name}", (batch << layout.block) * _THREADS, tables, weights, partials, n_, mid)
+    run("sum_blocks", (batch * n) << layout.lanes, partials, sums, n_, block, lanes, np.int64(batch * n))
     run(f"finish_{name}", batch * n, tables, sums, shapley, n_, np.int64(batch * n))
     return shapley
 
 
 def _multiply(tables: Array, n: int, cupy: Any) -> Array:
-    matrix, step = _on_device(_weight_matrix, n, cupy.cuda.Device().id), _CHUNK >> n
+    matrix, step = _on_device(weight_matrix, n, cupy.cuda.Device().id), _CHUNK >> n
     shapley = cupy.empty((len(tables), n), tables.dtype)
     for start in range(0, len(tables), step):
         rows = tables[start : start + step]

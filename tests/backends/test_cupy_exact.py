@@ -31,7 +31,7 @@ def reference(tables: np.ndarray) -> np.ndarray:
     return equilib.shapley_values(tables.astype(np.float64))
 
 
-class Array(np.ndarray):
+class FakeArray(np.ndarray):
     """A NumPy array that looks like one of cupy's."""
 
     device = nullcontext()
@@ -41,16 +41,16 @@ class Array(np.ndarray):
         return SimpleNamespace(ptr=self.ctypes.data)
 
 
-def allocate(shape: Any, dtype: Any = np.float64) -> Array:
+def allocate(shape: Any, dtype: Any = np.float64) -> FakeArray:
     """Full of NaN, at a multiple of 16 bytes as cupy's pool gives it."""
     dtype = np.dtype(dtype)
     size = int(np.prod(shape)) * dtype.itemsize
     memory = np.full(size + 16, 255, np.uint8)
     start = -memory.ctypes.data % 16
-    return memory[start : start + size].view(dtype).reshape(shape).view(Array)
+    return memory[start : start + size].view(dtype).reshape(shape).view(FakeArray)
 
 
-def as_fake(x: np.ndarray) -> Array:
+def as_fake(x: np.ndarray) -> FakeArray:
     copy = allocate(x.shape, x.dtype)
     copy[...] = x
     return copy
@@ -128,14 +128,12 @@ def test_every_n(launches, n, dtype):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("mid", range(7))
 def test_every_division_of_the_bits(launches, monkeypatch, mid, dtype):
-    n, plan = 18, exact.make_plan
-    monkeypatch.setattr(
-        exact, "make_plan", lambda n, size: exact.Plan(plan(n, size).low, mid, n - plan(n, size).low - mid)
-    )
+    n, low = 18, exact.divide_bits(18, np.dtype(dtype).itemsize).low
+    monkeypatch.setattr(exact, "divide_bits", lambda n, itemsize: exact.BitLayout(low, mid, n - low - mid))
     tables = make_tables(2, n, dtype, seed=mid)
     found = KERNELS.shapley_values(as_fake(tables), n)
     np.testing.assert_allclose(found, reference(tables), **close_to(dtype))
-    assert launches[0][1] == 2 << (n - plan(n, np.dtype(dtype).itemsize).low - mid)
+    assert launches[0][1] == 2 << (n - low - mid)
 
 
 @pytest.mark.parametrize("n", [12, 15])
@@ -201,13 +199,13 @@ def test_layouts(launches):
 
 
 @pytest.mark.parametrize("itemsize", [4, 8])
-def test_plans(itemsize):
+def test_layouts_of_the_bits(itemsize):
     for n in range(exact.PRODUCT_PLAYERS + 1, 41):
-        plan = exact.make_plan(n, itemsize)
-        assert plan.low + plan.mid + plan.block == n
-        assert 0 <= plan.mid <= 6
-        assert plan.block >= min(12, n - plan.low)
-        assert plan.columns * 8 * 2**plan.block <= 0.0065 * itemsize * 2**n
+        layout = exact.divide_bits(n, itemsize)
+        assert layout.low + layout.mid + layout.block == n
+        assert 0 <= layout.mid <= 6
+        assert layout.block >= min(12, n - layout.low)
+        assert layout.columns * 8 * 2**layout.block <= 0.0065 * itemsize * 2**n
 
 
 def test_compiles_with_nvcc(tmp_path):
