@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from equilib._evaluation import Evaluator, Game
+from equilib._evaluation import Evaluator, ValueFunction
 from equilib._namespace import Array, Namespace, as_int, get_namespace
 from equilib._random import read_seed
 from equilib.estimators import ESTIMATORS
@@ -43,7 +43,7 @@ class ShapleyEstimate(NamedTuple):
 
 
 def estimate_shapley(
-    game: Game,
+    game: ValueFunction,
     n_players: int,
     *,
     budget: int,
@@ -138,10 +138,14 @@ def estimate_shapley(
         raise ValueError("game must return values whose squares float64 can hold, got larger ones")
     everything = n < 63 and evaluate.count >= 2**n
     converged = everything if tolerance is None else bool((errors <= tolerance).all())
-    if not evaluate.n_outputs:
+    if evaluate.output_shape == ():
         values, errors = values[0], errors[0]
     # float64, as it was computed, wherever the library has it.
-    dtype = xp.__array_namespace_info__().default_dtypes()["real floating"] if evaluate.space is not xp else xp.float64
+    dtype = (
+        xp.__array_namespace_info__().default_dtypes()["real floating"]
+        if evaluate.sampling_namespace is not xp
+        else xp.float64
+    )
     values, errors = (xp.asarray(np.ascontiguousarray(x), dtype=dtype, device=device) for x in (values, errors))
     return ShapleyEstimate(values, errors, evaluate.count, name, converged)
 

@@ -62,6 +62,10 @@ class Terms(NamedTuple):
         return values
 
 
+LINEAR = Terms((0,), ())
+"""The linear game, with a constant for each size of coalition."""
+
+
 class Data(NamedTuple):
     """What a model is fitted to: u units, with k targets each."""
 

@@ -16,12 +16,14 @@ Sources: Witter, Musco et al., "Regression-adjusted Monte Carlo estimators for S
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from equilib._namespace import Floats
+from equilib._namespace import Floats, Ints
 from equilib.estimators._problem import Problem, Solution, plan_stages, student
 from equilib.estimators._sampling import Sample, Sampler, draw, fraction_drawn, unit_variance
-from equilib.estimators._surrogate import TINY, Data, Fit, Terms, cross_fit, merge, screen
+from equilib.estimators._surrogate import LINEAR, TINY, Data, Fit, Terms, cross_fit, merge, screen
 
 PILOT = 0.4
 """Part of the budget (of the first stage, with a tolerance) that is drawn before anything is known of the game."""
@@ -33,12 +35,24 @@ N_FOLDS = 10
 """Parts of the sample for cross-fitting."""
 RIDGE = 5.0
 """Penalty on squared coefficients, in units of the mean weight."""
+RIDGE_FACTORS = (0.2, 1.0, 4.0)
+"""What a small sample tries to multiply the penalty by."""
 SMALL_SAMPLE = 1000
 """Units up to which the penalty is chosen by cross-validation, too."""
 MAX_NONLINEAR = 128
 """Players, at most, of models that are not linear: their normal equations take (2 n)² or (3 n)² per evaluation."""
 MAX_PRODUCTS = 128
-"""Products of players in a model, at most; there must be 16 units for each, and 16 of them."""
+"""Products of players in a model, at most."""
+MIN_PRODUCTS = UNITS_PER_PRODUCT = 16
+"""Products in a model, at least, and units that there must be for each."""
+MAX_TRIPLE_PLAYERS = 64
+"""Players, at most, of models with products of three."""
+MIN_UNEXPLAINED = 0.25
+"""Part of the residuals that more data leave, at least, when the gain of a larger sample is predicted."""
+LENT = 0.1
+"""Part of the mean residual of all sizes in that of each, where sizes are allotted."""
+MIN_NEIGHBOURS = 1e-9
+"""Keeps sizes without drawn neighbours from dividing by zero."""
 
 
 def adjusted(problem: Problem) -> Solution:
@@ -65,86 +79,103 @@ def _estimate(problem: Problem, pairs: bool | None) -> Solution:
     weights = 1 / np.sqrt(sizes * (n - sizes))
     stages = plan_stages(problem)
     pilot = int(PILOT * stages[0]) // 2 * 2
-    sample = draw(problem, sampler, None, weights, pilot if pilot >= MIN_PILOT else stages[0], pairs=True)
-    chosen = True
     if pilot >= MIN_PILOT:
-        weights, chosen = _plan(sample, problem, weights, pairs)
+        sample = draw(problem, sampler, None, weights, pilot, pairs=True)
+        residuals = _fit_pilot(sample, n)
+        if pairs is None:
+            pairs = residuals.pairs_pay(problem.budget)
+        weights = weights * residuals.spread_by_size(pairs=pairs)
+    else:
+        sample, pairs = draw(problem, sampler, None, weights, stages[0], pairs=True), True
     for stage in stages:
-        sample = draw(problem, sampler, sample, weights, stage - len(sample.sizes), pairs=chosen)
-        values, errors = _solve(sample, n, chosen, problem.rng)
+        sample = draw(problem, sampler, sample, weights, stage - len(sample.sizes), pairs=pairs)
+        values, errors = _solve(sample, n, pairs, problem.rng)
         if problem.reaches(errors):
             break
-    return Solution((problem.fair + values).T, errors.T, "adjusted-paired" if chosen else "adjusted-unpaired")
+    return Solution((problem.fair + values).T, errors.T, "adjusted-paired" if pairs else "adjusted-unpaired")
 
 
-def _split(values: Floats) -> tuple[Floats, Floats]:
-    """Odd and even part of values that come in pairs."""
-    return (values[::2] - values[1::2]) / 2, (values[::2] + values[1::2]) / 2
+class PilotResiduals(NamedTuple):
+    """What models of the pilot's pairs miss, squared, relative to the game's values."""
 
+    sizes: Ints  # (u,) of the first of each pair
+    weights: Floats  # (u,) of the pairs in the Shapley kernel
+    odd: Floats  # (u, k) of the linear model of (v(S) − v(N∖S))/2
+    even: Floats  # (u, k) of the means by size of (v(S) + v(N∖S))/2
+    n: int
 
-def _plan(sample: Sample, problem: Problem, weights: Floats, pairs: bool | None) -> tuple[Floats, bool]:
-    """Decide from the pilot whether to draw pairs, and how many of each size (Neyman allocation)."""
-    n = problem.n
-    odd, even = _split(sample.values)
-    sizes = sample.sizes[::2]
-    per_size = np.bincount(sizes, minlength=n + 1)
-    data = Data(
-        sample.coalitions[::2],
-        sizes,
-        odd,
-        n / (sizes * (n - sizes)) / per_size[sizes],
-        np.where(2 * sizes == n, 0, sizes),
-        np.arange(len(sizes)) % min(N_FOLDS, len(sizes)),
-        np.sqrt((sample.values**2).mean(axis=0)) + TINY,
-    )
-    rest_odd = (cross_fit(Terms((0,), ()), data, ridge=RIDGE / len(sizes)).held_out / data.scale) ** 2
-    mean = np.zeros((n + 1, even.shape[1]))
-    np.add.at(mean, sizes, even / per_size[sizes][:, None])
-    rest_even = ((even - mean[sizes]) / data.scale) ** 2 * (per_size / np.maximum(per_size - 1, 1))[sizes][:, None]
-    if pairs is None:
+    def pairs_pay(self, budget: int) -> bool:
+        """Decide whether to draw pairs for the rest of a budget."""
         # A model of n parameters fitted to all will miss less than one fitted to the pilot.
-        few, many = len(sizes), max(problem.budget // 2, len(sizes))
-        gain = max(1 - n / few, 0.25) / max(1 - n / many, 0.25)
+        n, few = self.n, len(self.sizes)
+        many = max(budget // 2, few)
+        gain = max(1 - n / few, MIN_UNEXPLAINED) / max(1 - n / many, MIN_UNEXPLAINED)
         # A short pilot errs; pairs are wrong by a factor of 2 at most, single coalitions by any.
         doubt = 1 + n / few
-        odd_part, even_part = ((data.weights @ rest).sum() for rest in (rest_odd, rest_even))
-        pairs = bool(gain * odd_part <= doubt * even_part)
-    rest = rest_odd.sum(axis=1) if pairs else (rest_odd + rest_even).sum(axis=1)
-    # Few values per size: lend to and borrow from the neighbours, and from all.
-    sums = np.bincount(sizes, rest, n + 1) + np.bincount(n - sizes, rest, n + 1)
-    number = per_size + per_size[::-1]
-    near = np.exp(-0.5 * (np.arange(n + 1)[:, None] - np.arange(n + 1)) ** 2.0)
-    variance = (near @ sums) / np.maximum(near @ number, 1e-9) + 0.1 * rest.mean() + TINY
-    return weights * np.sqrt(variance[1:n]), pairs
+        odd, even = ((self.weights @ part).sum() for part in (self.odd, self.even))
+        return bool(gain * odd <= doubt * even)
+
+    def spread_by_size(self, *, pairs: bool) -> Floats:
+        """Estimate the standard deviation of the residuals of each size 1 to n − 1 (Neyman allocation)."""
+        n, sizes = self.n, self.sizes
+        missed = self.odd.sum(axis=1) if pairs else (self.odd + self.even).sum(axis=1)
+        # Few values per size: lend to and borrow from the neighbours, and from all.
+        sums = np.bincount(sizes, missed, n + 1) + np.bincount(n - sizes, missed, n + 1)
+        number = np.bincount(sizes, minlength=n + 1)
+        number = number + number[::-1]
+        near = np.exp(-0.5 * (np.arange(n + 1)[:, None] - np.arange(n + 1)) ** 2.0)
+        variance = (near @ sums) / np.maximum(near @ number, MIN_NEIGHBOURS) + LENT * missed.mean() + TINY
+        spread: Floats = np.sqrt(variance[1:n])
+        return spread
+
+
+def _fit_pilot(sample: Sample, n: int) -> PilotResiduals:
+    """Fit the odd and the even part of the pilot's values."""
+    first, second = sample.values[::2], sample.values[1::2]
+    odd, even = (first - second) / 2, (first + second) / 2
+    sizes = sample.sizes[::2]
+    number = np.bincount(sizes, minlength=n + 1)
+    data = Data(
+        coalitions=sample.coalitions[::2],
+        sizes=sizes,
+        targets=odd,
+        weights=_kernel_weights(sizes, number, n),
+        strata=_paired_strata(sizes, n),
+        folds=np.arange(len(sizes)) % min(N_FOLDS, len(sizes)),
+        scale=np.sqrt((sample.values**2).mean(axis=0)) + TINY,
+    )
+    missed_odd = (cross_fit(LINEAR, data, ridge=RIDGE / len(sizes)).held_out / data.scale) ** 2
+    mean = np.zeros((n + 1, even.shape[1]))
+    np.add.at(mean, sizes, even / number[sizes][:, None])
+    unbiased = number / np.maximum(number - 1, 1)
+    missed_even = ((even - mean[sizes]) / data.scale) ** 2 * unbiased[sizes][:, None]
+    return PilotResiduals(sizes, data.weights, missed_odd, missed_even, n)
 
 
 def _solve(sample: Sample, n: int, pairs: bool, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """Fit the model and correct it: values beyond the fair share and standard errors, `(n, k)`."""
     n_units = int(sample.units[-1]) + 1
     first = np.searchsorted(sample.units, np.arange(n_units))
-    # Folds of whole units, balanced over the sizes.
-    order = np.argsort(np.minimum(sample.sizes, n - sample.sizes)[first] + rng.random(n_units))
-    unit_folds = np.empty(n_units, dtype=np.int64)
-    unit_folds[order] = np.arange(n_units) % min(N_FOLDS, n_units)
     rows = first if pairs else np.arange(len(sample.sizes))
+    folds = _draw_folds(np.minimum(sample.sizes, n - sample.sizes)[first], rng)[sample.units[rows]]
     sizes, targets, strata = sample.sizes[rows], sample.values, sample.sizes
-    per_size = np.bincount(sample.sizes, minlength=n + 1)
-    share = 1 / per_size[sizes]
+    number = np.bincount(sample.sizes, minlength=n + 1)
+    share = 1 / number[sizes]
     if pairs:
         last = np.append(first[1:], len(sample.sizes)) - 1
         # A single coalition, left over by an odd budget, stands for itself.
         alone = (first == last)[:, None]
         targets = np.where(alone, sample.values[first], (sample.values[first] - sample.values[last]) / 2)
         share = share * np.where(alone[:, 0], 1.0, 2.0)
-        strata = np.where(2 * sizes == n, 0, sizes)
+        strata = _paired_strata(sizes, n)
     data = Data(
-        sample.coalitions[rows],
-        sizes,
-        targets,
-        n / (sizes * (n - sizes)) / per_size[sizes],
-        strata,
-        unit_folds[sample.units[rows]],
-        np.sqrt((targets**2).mean(axis=0)) + TINY,
+        coalitions=sample.coalitions[rows],
+        sizes=sizes,
+        targets=targets,
+        weights=_kernel_weights(sizes, number, n),
+        strata=strata,
+        folds=folds,
+        scale=np.sqrt((targets**2).mean(axis=0)) + TINY,
     )
     fit = _best_fit(data, n_units, odd=pairs)
     # Of a size drawn completely nothing is left to chance, if one model is taken off all of it.
@@ -159,22 +190,39 @@ def _solve(sample: Sample, n: int, pairs: bool, rng: np.random.Generator) -> tup
     return fit.shapley + weight.T @ residuals, errors
 
 
+def _kernel_weights(sizes: Ints, number: Ints, n: int) -> Floats:
+    """Weigh coalitions of the sizes by the Shapley kernel over how many of each size were drawn, `number`."""
+    weights: Floats = n / (sizes * (n - sizes)) / number[sizes]
+    return weights
+
+
+def _paired_strata(sizes: Ints, n: int) -> Ints:
+    """Give every size a constant, but half the players: the odd part of a pair has none there."""
+    return np.where(2 * sizes == n, 0, sizes)
+
+
+def _draw_folds(sizes: Ints, rng: np.random.Generator) -> Ints:
+    """Draw the fold of each unit, balanced over the sizes."""
+    order = np.argsort(sizes + rng.random(len(sizes)))
+    folds = np.empty(len(sizes), dtype=np.int64)
+    folds[order] = np.arange(len(sizes)) % min(N_FOLDS, len(sizes))
+    return folds
+
+
 def _best_fit(data: Data, n_units: int, *, odd: bool) -> Fit:
     """Choose the model that best predicts what it has not seen: linear, by size, or with products of players."""
     n = data.coalitions.shape[1]
     ridge = RIDGE / n_units
     # Small samples are cheap to fit, and want the penalty that suits them.
-    ridges = [ridge] if n_units > SMALL_SAMPLE else [0.2 * ridge, ridge, 4 * ridge]
-    models = [Terms((0,), ())]
+    ridges = [ridge] if n_units > SMALL_SAMPLE else [factor * ridge for factor in RIDGE_FACTORS]
+    models = [LINEAR]
     if n <= MAX_NONLINEAR:
         models.append(Terms((0, 2) if odd else (0, 1, 2), ()))
-    tried = [(cross_fit(model, data, ridge=value), model) for model in models for value in ridges]
-    best, terms = min(tried, key=lambda fit_and_terms: fit_and_terms[0].score)
-    if n > MAX_NONLINEAR:
-        return best
-    number = min(MAX_PRODUCTS, n_units // 16)
-    orders = [order for order in ((3,) if odd else (2, 3)) if order == 2 or 3 <= n <= 64]
-    if number < 16 or n < 3 or not orders:
+    fits = [(cross_fit(model, data, ridge=value), model) for model in models for value in ridges]
+    best, terms = min(fits, key=lambda fit_and_terms: fit_and_terms[0].score)
+    number = min(MAX_PRODUCTS, n_units // UNITS_PER_PRODUCT)
+    orders = [order for order in ((3,) if odd else (2, 3)) if order == 2 or 3 <= n <= MAX_TRIPLE_PLAYERS]
+    if n > MAX_NONLINEAR or n < 3 or number < MIN_PRODUCTS or not orders:
         return best
     halves = []
     for half in (0, 1):

@@ -18,6 +18,6 @@ def exact(problem: Problem) -> Solution:
         members: Coalitions = (np.arange(start + 1, stop + 1)[:, None] >> np.arange(n)) & 1 == 1
         return members
 
-    table = np.concatenate([problem.empty[None], problem.evaluate(rows, total - 2), problem.full[None]])
+    table = np.concatenate([problem.empty[None], problem.evaluate.in_numpy(rows, total - 2), problem.full[None]])
     values = np.asarray(shapley_values(table, axis=0))
     return Solution(values.T, np.zeros_like(values.T), "exact")
