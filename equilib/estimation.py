@@ -8,21 +8,26 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from equilib._evaluation import Evaluator, ValueFunction
+from equilib._evaluation import Evaluator, ValueFunction, to_numpy
 from equilib._namespace import Array, Namespace, as_int, get_namespace
 from equilib._random import read_seed
 from equilib.estimators import ESTIMATORS
-from equilib.estimators._problem import Problem
+from equilib.estimators._problem import Problem, Solution
 from equilib.shapley import MAX_PLAYERS
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
 
+MAX_ROWS = 20
+"""Players in an estimate's table, at most."""
+
+
 class ShapleyEstimate(NamedTuple):
     """Estimated Shapley values and what they are worth.
 
     For a game of one output, values and errors are `(n,)`; for k outputs `(k, n)`: players come last, as everywhere.
+    As a string it is a table of them, of the first and the last players where there are many.
 
     Attributes:
         values: the estimates, in the unit of the game.
@@ -40,6 +45,23 @@ class ShapleyEstimate(NamedTuple):
     n_evaluations: int
     estimator: str
     converged: bool
+
+    def __str__(self) -> str:
+        values, errors = np.atleast_2d(to_numpy(self.values)), np.atleast_2d(to_numpy(self.standard_errors))
+        players = list(range(values.shape[1]))
+        if len(players) > MAX_ROWS:
+            players = [*players[: MAX_ROWS // 2], *players[-MAX_ROWS // 2 :]]
+        rows = [
+            [str(i), *(f"{v:.4g} ± {e:.2g}" for v, e in zip(values[:, i], errors[:, i], strict=True))] for i in players
+        ]
+        if len(players) < values.shape[1]:
+            rows.insert(MAX_ROWS // 2, ["…"] * len(rows[0]))
+        head = ["value ± error"] if len(values) == 1 else [f"output {k} ± error" for k in range(len(values))]
+        table = [["player", *head], *rows]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
+        state = "converged" if self.converged else "not converged"
+        return "\n".join([*lines, f"{self.estimator}, {self.n_evaluations} evaluations, {state}"])
 
 
 def estimate_shapley(
@@ -107,11 +129,30 @@ def estimate_shapley(
         ('adjusted-paired', 2000, (25,))
         >>> bool(abs(estimate.values - Glove(5, 20).shapley_values).max() < 0.02)
         True
+        >>> print(estimate_shapley(Glove(1, 2), 3, budget=8))
+        player  value ± error
+             0     0.6667 ± 0
+             1     0.1667 ± 0
+             2     0.1667 ± 0
+        exact, 8 evaluations, converged
     """
-    n = as_int(n_players, "n_players")
+    n, budget = as_int(n_players, "n_players"), as_int(budget, "budget")
+    _check_numbers(n, budget, estimator, batch_size)
+    tolerance = _read_tolerance(tolerance)
+    _check_calls(game, executor)
+    xp = get_namespace(xp)
+    rng = np.random.Generator(np.random.PCG64(read_seed(seed)))
+    evaluate = Evaluator(game, n, xp=xp, device=device, batch_size=batch_size, executor=executor)
+    empty, full = evaluate(np.asarray([[False] * n, [True] * n]))
+    problem = Problem(evaluate, n, budget - 2, empty, full, rng, tolerance)
+    with np.errstate(over="ignore", invalid="ignore"):  # the next line checks
+        solution = ESTIMATORS[estimator].estimate(problem)
+    return _report(solution, problem, xp)
+
+
+def _check_numbers(n: int, budget: int, estimator: str, batch_size: int | None) -> None:
     if n < 1:
         raise ValueError(f"n_players must be at least 1, got {n}")
-    budget = as_int(budget, "budget")
     if budget < n + 1:
         raise ValueError(f"budget must be at least n_players + 1 = {n + 1}, got {budget}")
     if not isinstance(estimator, str) or estimator not in ESTIMATORS:
@@ -121,36 +162,38 @@ def estimate_shapley(
         raise ValueError(f"budget must be at least 2**n_players = {number} for estimator 'exact', got {budget}")
     if batch_size is not None and as_int(batch_size, "batch_size") < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    if tolerance is not None:
-        tolerance = _read_tolerance(tolerance)
+
+
+def _read_tolerance(tolerance: Any) -> float | None:
+    if tolerance is None:
+        return None
+    if isinstance(tolerance, bool) or not isinstance(tolerance, Real) or not 0 < float(tolerance) < math.inf:
+        raise ValueError(f"tolerance must be a positive number, got {tolerance!r}")
+    return float(tolerance)
+
+
+def _check_calls(game: Any, executor: Any) -> None:
     if not callable(game):
         raise ValueError(f"game must be callable, got {type(game).__name__}")
     if executor is not None and not callable(getattr(executor, "submit", None)):
         raise ValueError(f"executor must have a submit method, got {type(executor).__name__}")
-    xp = get_namespace(xp)
-    rng = np.random.Generator(np.random.PCG64(read_seed(seed)))
-    evaluate = Evaluator(game, n, xp=xp, device=device, batch_size=batch_size, executor=executor)
-    empty, full = evaluate(np.asarray([[False] * n, [True] * n]))
-    problem = Problem(evaluate, n, budget - 2, empty, full, rng, tolerance)
-    with np.errstate(over="ignore", invalid="ignore"):  # checked below
-        values, errors, name = ESTIMATORS[estimator](problem)
+
+
+def _report(solution: Solution, problem: Problem, xp: Namespace) -> ShapleyEstimate:
+    """Check a solution, and hand it over in the library and on the device of the game."""
+    evaluate, values, errors = problem.evaluate, solution.values, solution.errors
     if np.isnan(values).any() or np.isnan(errors).any():
         raise ValueError("game must return values whose squares float64 can hold, got larger ones")
-    everything = n < 63 and evaluate.count >= 2**n
-    converged = everything if tolerance is None else bool((errors <= tolerance).all())
+    if problem.tolerance is None:
+        converged = problem.n < 63 and evaluate.count >= 2**problem.n
+    else:
+        converged = problem.reaches(errors)
     if evaluate.output_shape == ():
         values, errors = values[0], errors[0]
     # float64, as it was computed, wherever the library has it.
-    dtype = (
-        xp.__array_namespace_info__().default_dtypes()["real floating"]
-        if evaluate.sampling_namespace is not xp
-        else xp.float64
+    has_float64 = evaluate.sampling_namespace is xp
+    dtype = xp.float64 if has_float64 else xp.__array_namespace_info__().default_dtypes()["real floating"]
+    values, errors = (
+        xp.asarray(np.ascontiguousarray(x), dtype=dtype, device=evaluate.device) for x in (values, errors)
     )
-    values, errors = (xp.asarray(np.ascontiguousarray(x), dtype=dtype, device=device) for x in (values, errors))
-    return ShapleyEstimate(values, errors, evaluate.count, name, converged)
-
-
-def _read_tolerance(tolerance: Any) -> float:
-    if isinstance(tolerance, bool) or not isinstance(tolerance, Real) or not 0 < float(tolerance) < math.inf:
-        raise ValueError(f"tolerance must be a positive number, got {tolerance!r}")
-    return float(tolerance)
+    return ShapleyEstimate(values, errors, evaluate.count, solution.name, converged)

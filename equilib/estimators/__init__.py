@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from dataclasses import dataclass
 
 from equilib.estimators import adjusted, exact, permutation, regression, stratified
 from equilib.estimators._problem import Problem, Solution
-
-Estimator: TypeAlias = Callable[[Problem], Solution]
 
 MAX_ADJUSTED_PLAYERS = 512
 """From here on the normal equations of the regression cost more than most games."""
@@ -17,6 +15,21 @@ MAX_ADJUSTED_ENTRIES = 2**24
 
 MIN_ADJUSTED = 4
 """Evaluations per player below which a regression has too little to learn from."""
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """A way to estimate Shapley values.
+
+    Attributes:
+        name: what `estimate_shapley` and the command line call it.
+        description: one line for lists and help.
+        estimate: from a problem to its solution.
+    """
+
+    name: str
+    description: str
+    estimate: Callable[[Problem], Solution]
 
 
 def auto(problem: Problem) -> Solution:
@@ -30,14 +43,30 @@ def auto(problem: Problem) -> Solution:
 
 
 ESTIMATORS: dict[str, Estimator] = {
-    "auto": auto,
-    "exact": exact.exact,
-    "permutation": permutation.permutation,
-    "antithetic": permutation.antithetic,
-    "kernel": regression.kernel,
-    "kernel-unpaired": regression.kernel_unpaired,
-    "stratified": stratified.stratified,
-    "adjusted": adjusted.adjusted,
-    "adjusted-paired": adjusted.adjusted_paired,
-    "adjusted-unpaired": adjusted.adjusted_unpaired,
+    entry.name: entry
+    for entry in (
+        Estimator("auto", "the most accurate one that players and budget allow", auto),
+        Estimator("exact", "all 2**n coalitions, no error", exact.exact),
+        Estimator("permutation", "marginal contributions along random orders; unbiased", permutation.permutation),
+        Estimator("antithetic", "the same, each order with its reverse", permutation.antithetic),
+        Estimator("kernel", "least squares in the Shapley kernel, coalitions with complements", regression.kernel),
+        Estimator("kernel-unpaired", "the same, coalitions on their own", regression.kernel_unpaired),
+        Estimator("stratified", "means by size of coalition, with and without each player", stratified.stratified),
+        Estimator(
+            "adjusted", "a fitted model, corrected by sampling what it misses; nearly unbiased", adjusted.adjusted
+        ),
+        Estimator("adjusted-paired", "the same, coalitions with complements", adjusted.adjusted_paired),
+        Estimator("adjusted-unpaired", "the same, coalitions on their own", adjusted.adjusted_unpaired),
+    )
 }
+"""Every estimator by its name."""
+
+
+def descriptions() -> dict[str, str]:
+    """Describe every estimator in one line, by name.
+
+    Example:
+        >>> descriptions()["exact"]
+        'all 2**n coalitions, no error'
+    """
+    return {name: entry.description for name, entry in ESTIMATORS.items()}

@@ -138,7 +138,8 @@ def _round_size(problem: Problem, directions: int, tally: Tally) -> int:
 def _walk(problem: Problem, keys: Floats, directions: int) -> Array:
     """Evaluate whole orders, given by sorting keys `(size, n)`: contributions `(directions, size, n, k)`.
 
-    They stay on the device. Only the ranks of the players go to the device: the coalitions, n − 1 times as many, are made there.
+    Only the ranks of the players go to the device: the coalitions, n − 1 times as many, are made there, and there the
+    contributions stay.
     """
     size, n = keys.shape
     xp, device = problem.evaluate.sampling_namespace, problem.evaluate.sampling_device
