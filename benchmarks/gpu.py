@@ -1,6 +1,7 @@
 """Exact Shapley values on a GPU against a copy on the same device: `python benchmarks/gpu.py [n ...]`.
 
-Needs cupy and a CUDA device. Per n and dtype: the GB/s at which the table is read (its size over the median time of a
+Needs cupy, a CUDA device and the entry points of an installed equilib: without these its kernels are not found, and
+something else would be timed. Per n and dtype: the GB/s at which the table is read (its size over the median time of a
 call, launches and checks included), those of a device-to-device copy (bytes read and written over its time), the ratio,
 and the largest difference to NumPy's values in float64 (up to n = 28).
 """
@@ -15,10 +16,12 @@ from typing import Any
 import numpy as np
 
 import equilib
+from equilib._kernels import find_kernels
+from equilib_cupy import KERNELS
 
 
 def seconds(cupy: Any, call: Callable[[], Any], repeats: int = 20) -> float:
-    """Median time of a call on the device."""
+    """Measure the median time of a call on the device."""
     times = []
     for _ in range(repeats + 3):
         start, end = cupy.cuda.Event(), cupy.cuda.Event()
@@ -31,16 +34,30 @@ def seconds(cupy: Any, call: Callable[[], Any], repeats: int = 20) -> float:
 
 
 def copy_rate(cupy: Any) -> float:
-    """GB/s that a copy on the device reads and writes."""
+    """Measure the GB/s that a copy on the device reads and writes."""
     source = cupy.ones(2**28, np.float32)
     target = cupy.empty_like(source)
     return 2 * source.nbytes / seconds(cupy, lambda: cupy.copyto(target, source)) / 1e9
+
+
+def require_kernels(cupy: Any) -> None:
+    """Stop unless arrays of cupy are computed by the CUDA kernels of this distribution.
+
+    Raises:
+        SystemExit: they are not found, or are somebody else's.
+    """
+    kernels = find_kernels(cupy.empty(0))
+    if kernels is not KERNELS:
+        raise SystemExit(
+            f"the kernels of equilib_cupy are not used, but {kernels!r}: install equilib, entry points and all"
+        )
 
 
 def main(players: list[int]) -> int:
     """Print a line per n and dtype."""
     import cupy
 
+    require_kernels(cupy)
     properties = cupy.cuda.runtime.getDeviceProperties(0)
     print(f"{properties['name'].decode()}, cupy {cupy.__version__}")
     copy = copy_rate(cupy)
@@ -52,13 +69,13 @@ def main(players: list[int]) -> int:
                 print(f"n = {n} {np.dtype(dtype).name}: does not fit {free / 2**30:.0f} GiB")
                 continue
             table = cupy.random.default_rng(n).standard_normal(2**n, dtype=dtype)
-            found = cupy.asnumpy(equilib.shapley_values(table))
-            same = all(bool((cupy.asnumpy(equilib.shapley_values(table)) == found).all()) for _ in range(3))
+            shapley = cupy.asnumpy(equilib.shapley_values(table))
+            same = all(bool((cupy.asnumpy(equilib.shapley_values(table)) == shapley).all()) for _ in range(3))
             rate = table.nbytes / seconds(cupy, lambda table=table: equilib.shapley_values(table)) / 1e9
             line = f"n = {n} {np.dtype(dtype).name}: {rate:.0f} GB/s, {rate / copy:.0%} of the copy, same bits: {same}"
             if n <= 28:
                 expected = equilib.shapley_values(cupy.asnumpy(table).astype(np.float64))
-                line += f", largest difference to NumPy {abs(found - expected).max():.1e}"
+                line += f", largest difference to NumPy {abs(shapley - expected).max():.1e}"
             print(line, flush=True)
             del table
             cupy.get_default_memory_pool().free_all_blocks()

@@ -22,32 +22,33 @@ from equilib.estimators import ESTIMATORS
 from equilib.games import Game, random_kernel_machine, random_unanimity, random_voting
 
 GAMES: dict[str, Game] = {"soug": random_unanimity(), "voting": random_voting(), "svm": random_kernel_machine()}
-Method = Callable[[Game, int, int], Any]
+Approximator = Callable[[Game, int, int], Any]
+"""Shapley values of a game from a budget and a seed."""
 
 
-def ours(name: str) -> Method:
-    """An estimator of this library."""
+def ours(name: str) -> Approximator:
+    """Make an approximator of an estimator of this library."""
     return lambda game, budget, seed: (
         estimate_shapley(game, game.n_players, budget=budget, estimator=name, seed=seed).values
     )
 
 
-def shapiq_method(name: str, **options: Any) -> Method:
-    """An approximator of shapiq."""
+def shapiq_approximator(name: str, **options: Any) -> Approximator:
+    """Make one of an approximator of shapiq."""
 
     def run(game: Game, budget: int, seed: int) -> Any:
         import shapiq
 
         n = game.n_players
         approximator = getattr(shapiq, name)(n=n, random_state=seed, **options)
-        found = approximator.approximate(budget, lambda z: np.asarray(game(np.atleast_2d(z).astype(bool))))
-        return np.asarray([found[(player,)] for player in range(n)])
+        values = approximator.approximate(budget, lambda z: np.asarray(game(np.atleast_2d(z).astype(bool))))
+        return np.asarray([values[(player,)] for player in range(n)])
 
     return run
 
 
 def shap_permutation(game: Game, budget: int, seed: int) -> Any:
-    """The permutation explainer of shap; it takes whole pairs of orders only."""
+    """Run the permutation explainer of shap; it takes whole pairs of orders only."""
     import shap
 
     n = game.n_players
@@ -56,16 +57,16 @@ def shap_permutation(game: Game, budget: int, seed: int) -> Any:
     return explainer(np.ones((1, n)), max_evals=evaluations, silent=True).values[0]
 
 
-def methods(only: list[str]) -> Iterator[tuple[str, Method]]:
-    """List what there is to compare."""
+def approximators(only: list[str]) -> Iterator[tuple[str, Approximator]]:
+    """List what there is to compare, by name."""
     for name in ESTIMATORS:
         if name != "exact" and (not only or name in only):
             yield name, ours(name)
-    peers: dict[str, dict[str, Method]] = {
+    peers: dict[str, dict[str, Approximator]] = {
         "shapiq": {
-            "KernelSHAP paired": shapiq_method("KernelSHAP", pairing_trick=True),
-            "SVARM": shapiq_method("SVARM"),
-            "permutation": shapiq_method("PermutationSamplingSV"),
+            "KernelSHAP paired": shapiq_approximator("KernelSHAP", pairing_trick=True),
+            "SVARM": shapiq_approximator("SVARM"),
+            "permutation": shapiq_approximator("PermutationSamplingSV"),
         },
         "shap": {"Permutation": shap_permutation},
     }
@@ -74,12 +75,12 @@ def methods(only: list[str]) -> Iterator[tuple[str, Method]]:
             version = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-        for name, method in theirs.items():
-            yield f"{package} {version} {name}", method
+        for name, approximate in theirs.items():
+            yield f"{package} {version} {name}", approximate
 
 
-def exact_methods(table: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Ways to aggregate a complete table; the peers get it as a game that looks its rows up."""
+def exact_computations(table: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """List ways to aggregate a complete table; the peers get it as a game that looks its rows up."""
     n = len(table).bit_length() - 1
     powers = 1 << np.arange(n)
     yield "v.sum()", table.sum
@@ -107,15 +108,15 @@ def exact_methods(table: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
 def exact_table(players: list[int]) -> None:
     """Print how long exact aggregation takes, and that all agree."""
     print("Exact values from a complete table, best of several runs; the peers' lookup of the table included\n")
-    print("| n | " + " | ".join(name for name, _ in exact_methods(np.zeros(2))) + " |")
-    print("|---" * (1 + len(list(exact_methods(np.zeros(2))))) + "|")
+    print("| n | " + " | ".join(name for name, _ in exact_computations(np.zeros(2))) + " |")
+    print("|---" * (1 + len(list(exact_computations(np.zeros(2))))) + "|")
     for n in players:
         table = np.random.default_rng(0).normal(size=2**n)
         reference, cells = shapley_values(table), []
-        for name, run in exact_methods(table):
-            found, best = run(), float("inf")
+        for name, run in exact_computations(table):
+            shapley, best = run(), float("inf")
             if name != "v.sum()":
-                np.testing.assert_allclose(found, reference, atol=1e-9)
+                np.testing.assert_allclose(shapley, reference, atol=1e-9)
             for _ in range(1 if n > 12 and "shapiq" in name else 5):
                 begin = time.perf_counter()
                 run()
@@ -142,14 +143,14 @@ def overhead_table(only: list[str], n: int = 30, budget: int = 30_000) -> None:
         print(f"| {name} | {(best - time.perf_counter() + begin) / budget * 1e6:.2f} |", flush=True)
 
 
-def measure(method: Method, budgets: list[int], seeds: int) -> str:
+def measure(approximate: Approximator, budgets: list[int], seeds: int) -> str:
     """Fill a row of the table of errors."""
     cells = []
     for game in GAMES.values():
         errors, exact = [], game.shapley_values
         for factor in budgets:
             budget = factor * game.n_players
-            runs = np.stack([method(game, budget, seed) for seed in range(seeds)])
+            runs = np.stack([approximate(game, budget, seed) for seed in range(seeds)])
             errors.append(f"{np.mean((runs - exact) ** 2) / np.mean(exact**2):.2g}")
         cells.append(" / ".join(errors))
     return " | ".join(cells)
@@ -182,8 +183,8 @@ def main() -> None:
     print(f"Normalised MSE at {' / '.join(f'{b} n' for b in options.budgets)} evaluations, {options.seeds} seeds\n")
     print(f"| method | {' | '.join(GAMES)} |")
     print("|---|" + "---|" * len(GAMES))
-    for name, method in methods(options.only):
-        print(f"| {name} | {measure(method, options.budgets, options.seeds)} |", flush=True)
+    for name, approximate in approximators(options.only):
+        print(f"| {name} | {measure(approximate, options.budgets, options.seeds)} |", flush=True)
     overhead_table(options.only)
     if options.coverage:
         print(f"\nCoverage of values ± 1.96 standard errors in %, {options.coverage} seeds\n")

@@ -144,7 +144,7 @@ def require_finite(x: Array, name: str, *, xp: Namespace) -> None:
 
 
 def is_traced(x: Array) -> bool:
-    """Whether `x` stands for a value that is not known yet (jax, torch.func, torch.compile)."""
+    """Tell whether `x` stands for a value that is not known yet (jax, torch.func, torch.compile)."""
     if is_torch_array(x):
         torch = sys.modules["torch"]
         # torch.func has no public test for being inside a transform.
@@ -154,7 +154,7 @@ def is_traced(x: Array) -> bool:
 
 
 def is_torch_array(x: Any) -> bool:
-    """Whether `x` is a torch tensor, without importing torch."""
+    """Tell whether `x` is a torch tensor, without importing torch."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(x, torch.Tensor)
 

@@ -85,15 +85,15 @@ def edm(shapley: Any, *, target: Any = None, axis: int = -1) -> Array:
 
 def shares_last(x: Array, *, xp: Namespace) -> Array:
     """Compute the shares `(..., n)` of contributions `(..., n)`, modalities last."""
-    positive = xp.where(x <= 0, xp.zeros_like(x), x)  # NaN, unchecked while tracing, stays NaN
+    gains = xp.where(x <= 0, xp.zeros_like(x), x)  # NaN, unchecked while tracing, stays NaN
     # Relative to the largest, nothing overflows and equal values are 1. The shares do not depend on this scale: as
     # a constant, it leaves their gradient the same, and no 1/scale**2 in it to overflow.
-    scale = stop_gradient(xp.max(positive, axis=-1, keepdims=True))
+    scale = stop_gradient(xp.max(gains, axis=-1, keepdims=True))
     # The where keeps 0/0 out of the gradient, too.
-    relative = positive / xp.where(scale > 0, scale, xp.ones_like(scale))
+    relative = gains / xp.where(scale > 0, scale, xp.ones_like(scale))
     # The largest is 1: exactly, though XLA divides by multiplying with a rounded reciprocal; and where nothing is
     # positive, all are the largest.
-    relative = relative + stop_gradient(xp.where(positive == scale, 1 - relative, xp.zeros_like(x)))
+    relative = relative + stop_gradient(xp.where(gains == scale, 1 - relative, xp.zeros_like(x)))
     return relative / xp.sum(relative, axis=-1, keepdims=True)
 
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from equilib import ShapleyEstimate, estimate_shapley
-from equilib.estimators import ESTIMATORS
+from equilib.estimators import ESTIMATORS, descriptions
 from equilib.games import Additive, Airport, Glove, random_kernel_machine, random_unanimity, random_voting
 
 SAMPLERS = [name for name in ESTIMATORS if name not in ("auto", "exact")]
@@ -119,6 +119,33 @@ def test_outputs_share_the_evaluations(estimator):
     assert both.n_evaluations <= 64
     exact = estimate_shapley(two_outputs, 6, budget=64, estimator="exact").values
     assert np.abs(both.values - exact).max() < 4
+
+
+def test_estimators_are_listed_in_one_line_each():
+    assert list(descriptions()) == list(ESTIMATORS) == [entry.name for entry in ESTIMATORS.values()]
+    assert len(set(descriptions().values())) == len(ESTIMATORS)
+    assert all(line and "\n" not in line for line in descriptions().values())
+
+
+def test_an_estimate_prints_as_a_table(xp):
+    estimate = estimate_shapley(Glove(1, 2), 3, budget=8, xp=xp)
+    assert str(estimate).splitlines() == [
+        "player  value ± error",
+        "     0     0.6667 ± 0",
+        "     1     0.1667 ± 0",
+        "     2     0.1667 ± 0",
+        "exact, 8 evaluations, converged",
+    ]
+
+
+def test_the_table_of_many_players_and_outputs_is_short():
+    many = str(estimate_shapley(Additive(np.arange(500.0)), 500, budget=501, seed=0)).splitlines()
+    assert len(many) == 23
+    assert many[1].split()[:2] == ["0", "0"]
+    assert many[20].split()[:2] == ["498", "498"]
+    assert many[-1] == "antithetic, 501 evaluations, not converged"
+    both = str(estimate_shapley(two_outputs, 2, budget=4)).splitlines()
+    assert both[1:3] == ["     0             2 ± 0           0.5 ± 0", "     1             2 ± 0           0.5 ± 0"]
 
 
 def test_one_column_stays_a_column():

@@ -30,11 +30,11 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     original = importlib.metadata.entry_points
 
-    def entry_points(**wanted: str) -> EntryPoints:
-        if wanted.get("group") != _kernels.GROUP:
-            return original(**wanted)  # jax looks for its own
-        lookups.append(wanted["name"])
-        return EntryPoints(entries).select(**wanted)
+    def entry_points(**selection: str) -> EntryPoints:
+        if selection.get("group") != _kernels.GROUP:
+            return original(**selection)  # jax looks for its own
+        lookups.append(selection["name"])
+        return EntryPoints(entries).select(**selection)
 
     def install(name: str, value: str) -> list[str]:
         entries.append(EntryPoint(name, value, _kernels.GROUP))
@@ -74,18 +74,18 @@ def test_shapley_values_uses_them(installed, monkeypatch, xp):
         pytest.skip("these compute themselves")
     tables = []
 
-    class Kernels:
+    class FakeKernels:
         def shapley_values(self, table: Any, n: int) -> Any:
             tables.append(table.shape)
             return xp.zeros((table.shape[0], n), dtype=table.dtype) + 7
 
     library = type(xp.zeros(1)).__module__.partition(".")[0]
-    monkeypatch.setitem(sys.modules, "foreign_kernels", SimpleNamespace(KERNELS=Kernels()))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "foreign_kernels", SimpleNamespace(KERNELS=FakeKernels()))  # type: ignore[arg-type]
     installed(library, "foreign_kernels:KERNELS")
-    found = equilib.shapley_values(xp.zeros((2, 16, 5)), axis=1)
+    shapley = equilib.shapley_values(xp.zeros((2, 16, 5)), axis=1)
     assert tables == [(10, 16)]
-    assert found.shape == (2, 4, 5)
-    assert bool(xp.all(found == 7))
+    assert shapley.shape == (2, 4, 5)
+    assert bool(xp.all(shapley == 7))
 
 
 def test_entry_point_of_the_distribution():
@@ -98,7 +98,7 @@ def test_entry_point_of_the_distribution():
         "equilib.shapley_values([0, 1, 2, 4])\n"
         "assert 'equilib_cupy' not in sys.modules\n"
         "from importlib.metadata import distribution\n"
-        "entries = [e for e in distribution('equilib').entry_points if e.group == 'equilib.kernels']\n"
+        "entries = [e for e in distribution('equilib-multimodal').entry_points if e.group == 'equilib.kernels']\n"
         "print(*(f'{e.name} {hasattr(e.load(), \"shapley_values\")}' for e in entries))\n"
         "print('cupy' in sys.modules)"
     )

@@ -11,7 +11,7 @@ import equilib
 
 
 def namespace(name: str) -> Any:
-    """A module of arrays, on one thread where it has threads of its own; ASV skips what is not installed."""
+    """Import a module of arrays, on one thread where it has threads of its own; ASV skips what is not installed."""
     try:
         module = import_module(name)
     except ModuleNotFoundError as error:

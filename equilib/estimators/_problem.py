@@ -26,11 +26,11 @@ class Problem(NamedTuple):
 
     @property
     def fair(self) -> Floats:
-        """An equal share of the total for everybody, `(k,)`."""
+        """Equal shares of the total for everybody, `(k,)`."""
         return (self.full - self.empty) / self.n
 
     def reaches(self, errors: Floats) -> bool:
-        """Whether the tolerance is met, if there is one."""
+        """Tell whether the tolerance is met; never if there is none."""
         return self.tolerance is not None and bool((errors <= self.tolerance).all())
 
 
@@ -57,7 +57,7 @@ def plan_stages(problem: Problem) -> list[int]:
 
 
 def student(degrees: Floats | float) -> Floats:
-    """Return what to multiply a standard error by for ±1.96 of it to cover 95 %, when it has few degrees of freedom.
+    """Compute what to multiply a standard error by for ±1.96 of it to cover 95 %, when it has few degrees of freedom.
 
     The ratio of the quantiles of Student's t and the normal distribution, by the expansion of Fisher and Cornish
     (Abramowitz & Stegun 26.7.5), within 3 % from 2 degrees of freedom on.

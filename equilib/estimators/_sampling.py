@@ -38,7 +38,7 @@ class Sampler:
         self._seen = np.zeros(0, dtype=np.uint64)
         self._drawn = np.zeros(n + 1, dtype=np.int64)
 
-    def left(self) -> Ints:
+    def remaining(self) -> Ints:
         """Count the coalitions of each size 0..n not drawn yet: `(n + 1,)`, at most `UNLIMITED`."""
         return np.asarray([min(math.comb(self.n, s), UNLIMITED) for s in range(self.n + 1)]) - self._drawn
 
@@ -49,7 +49,7 @@ class Sampler:
         player 0, which makes the first of a pair unique.
         """
         sizes = np.repeat(np.arange(len(counts)), counts)
-        drawn = _of_sizes(self.n, sizes, self.rng, pairs=pairs)
+        drawn = _draw_sizes(self.n, sizes, self.rng, pairs=pairs)
         hashes = self._hash(drawn)
         for size in np.unique(sizes):
             self._make_new(drawn, hashes, np.flatnonzero(sizes == size), int(size), pairs=pairs)
@@ -79,7 +79,7 @@ class Sampler:
         if number > 2**20 and number > 2**16 * (len(self._seen) + len(rows)) ** 2:
             return  # they would be the first ever to meet
         if number <= 4 * (len(rows) + self._drawn[size]):
-            every = _all_of_size(self.n, size)
+            every = _list_size(self.n, size)
             if pairs and 2 * size == self.n:
                 every = every[every[:, 0]]
             new = every[~np.isin(self._hash(every), self._seen)]
@@ -93,7 +93,7 @@ class Sampler:
             again = rows[repeated]
             if not len(again):
                 return
-            drawn[again] = _of_sizes(self.n, np.full(len(again), size), self.rng, pairs=pairs)
+            drawn[again] = _draw_sizes(self.n, np.full(len(again), size), self.rng, pairs=pairs)
             hashes[again] = self._hash(drawn[again])
 
 
@@ -101,15 +101,15 @@ def apportion(weights: Floats, total: int, limits: Ints) -> Ints:
     """Share out `total` in proportion to `weights` (> 0) and within `limits`, by largest remainders."""
     shares = np.zeros(len(weights))
     free = limits > 0
-    left = float(min(total, sum(limits.tolist())))
+    remaining = float(min(total, sum(limits.tolist())))
     while free.any():
-        proposal = left * weights / weights[free].sum()
+        proposal = remaining * weights / weights[free].sum()
         full = free & (proposal >= limits)
         if not full.any():
             shares[free] = proposal[free]
             break
         shares[full] = limits[full]
-        left -= float(limits[full].sum())
+        remaining -= float(limits[full].sum())
         free &= ~full
     whole = np.floor(shares + 1e-9).astype(np.int64)
     missing = max(0, round(float(shares.sum())) - int(whole.sum()))
@@ -118,7 +118,7 @@ def apportion(weights: Floats, total: int, limits: Ints) -> Ints:
     return whole
 
 
-def _of_sizes(n: int, sizes: Ints, rng: np.random.Generator, *, pairs: bool) -> Coalitions:
+def _draw_sizes(n: int, sizes: Ints, rng: np.random.Generator, *, pairs: bool) -> Coalitions:
     """Draw one coalition of each size: the players with the smallest of random keys."""
     members = np.empty((len(sizes), n), dtype=bool)
     block = max(1, 2**22 // n)
@@ -132,7 +132,7 @@ def _of_sizes(n: int, sizes: Ints, rng: np.random.Generator, *, pairs: bool) -> 
     return members
 
 
-def _all_of_size(n: int, size: int) -> Coalitions:
+def _list_size(n: int, size: int) -> Coalitions:
     """List the coalitions of one size."""
     number = math.comb(n, size)
     players = np.fromiter(chain.from_iterable(combinations(range(n), size)), dtype=np.int64, count=number * size)
@@ -160,7 +160,7 @@ def draw(
     coalitions, units = [sample.coalitions], [sample.units]
     next_unit = int(sample.units[-1]) + 1 if len(sample.units) else 0
     for size in (2, 1) if pairs else (1,):
-        limits = sampler.left()
+        limits = sampler.remaining()
         limits[[0, n]] = 0
         target = wanted
         if size == 2:
@@ -206,18 +206,18 @@ def solve_in_stages(
 
 
 def fraction_drawn(sizes: Ints, n: int) -> Floats:
-    """Of all coalitions of each size or its complement's, the part that was drawn, `(n + 1,)`."""
+    """Compute the part that was drawn of all coalitions of each size or its complement's, `(n + 1,)`."""
     per_size = np.bincount(sizes, minlength=n + 1).astype(np.float64)
     every = np.asarray([float(min(math.comb(n, s), UNLIMITED)) for s in range(n + 1)])
     fraction: Floats = (per_size + per_size[::-1]) / (every + every[::-1])
     return fraction
 
 
-def unit_variance(weight: Floats, residuals: Floats, sample: Sample, rows: Ints, left: Floats) -> Floats:
-    """Variance `(n, k)` of Σ weight · residual over independent units, stratified by size.
+def unit_variance(weight: Floats, residuals: Floats, sample: Sample, rows: Ints, undrawn: Floats) -> Floats:
+    """Compute the variance `(n, k)` of Σ weight · residual over independent units, stratified by size.
 
-    `weight` is `(u, n)`, `residuals` `(u, k)`, both of the `rows` of the sample; `left` `(n + 1,)` is the part of the
-    coalitions of each size that was not drawn: the others add no variance.
+    `weight` is `(u, n)`, `residuals` `(u, k)`, both of the `rows` of the sample; `undrawn` `(n + 1,)` is the part of
+    the coalitions of each size that was not drawn: the others add no variance.
     """
     n = weight.shape[1]
     units = sample.units[rows]
@@ -235,5 +235,5 @@ def unit_variance(weight: Floats, residuals: Floats, sample: Sample, rows: Ints,
         parts = parts[order]
         sums, squares = np.add.reduceat(parts, begin, axis=0), np.add.reduceat(parts**2, begin, axis=0)
         spread = np.where(number > 1, (squares - sums**2 / number) * number / np.maximum(number - 1, 1), squares)
-        variances.append(left[sizes[begin]] @ np.maximum(spread, 0))
+        variances.append(undrawn[sizes[begin]] @ np.maximum(spread, 0))
     return np.stack(variances, axis=1)

@@ -40,7 +40,7 @@ class Terms(NamedTuple):
         return np.concatenate(columns, axis=1)
 
     def shapley(self, coefficients: Floats, n: int) -> Floats:
-        """Shapley values `(n, k)`, beyond an equal share of the total, of coefficients `(number of terms, k)`.
+        """Compute Shapley values `(n, k)`, beyond equal shares of the total, of coefficients `(number of terms, k)`.
 
         A product over T has equal values for its members, which share χ(N) − χ(∅) = 2 if |T| is odd, 0 if it is even.
         For x_i q(s): Σ_s q(s) · 2/n for player i, and the same divided by −(n − 1) for each other one.
@@ -121,8 +121,8 @@ def cross_fit(terms: Terms, data: Data, *, ridge: float, half: int | None = None
 
     design_sums, target_sums = cell_sums(design), cell_sums(targets)
     weight_sums = np.bincount(data.strata, data.weights, n_strata)
-    weight_of = weight_sums / np.maximum(count.sum(axis=0), 1)
-    weight_of[0] = 0
+    mean_weights = weight_sums / np.maximum(count.sum(axis=0), 1)
+    mean_weights[0] = 0
     scaled = design * data.weights[order][:, None]
     bounds = starts[::n_strata]
     parts = [slice(a, b) for a, b in pairwise(bounds.tolist())]
@@ -132,21 +132,21 @@ def cross_fit(terms: Terms, data: Data, *, ridge: float, half: int | None = None
     held_out = np.zeros_like(data.targets)
     mean, mean_constants = np.zeros_like(moment), np.zeros((n_strata, data.targets.shape[1]))
     penalty = ridge * float(data.weights.sum())
-    chosen = range(n_folds) if half is None else range(half, n_folds, 2)
-    for k in chosen:
-        left = 1 / np.maximum(count.sum(axis=0) - count[k], 1)[:, None]
+    predicted = range(n_folds) if half is None else range(half, n_folds, 2)
+    for k in predicted:
+        inverse_count = 1 / np.maximum(count.sum(axis=0) - count[k], 1)[:, None]
         x, y = design_sums.sum(axis=0) - design_sums[k], target_sums.sum(axis=0) - target_sums[k]
         # The constants of the strata are projected out.
-        x_weighted = (x * weight_of[:, None] * left).T
+        x_weighted = (x * mean_weights[:, None] * inverse_count).T
         matrix, vector = gram - grams[k] - x_weighted @ x, moment - moments[k] - x_weighted @ y
         matrix[np.diag_indices_from(matrix)] += penalty
         beta = np.linalg.solve(matrix, vector)
-        constants = (y - x @ beta) * left
+        constants = (y - x @ beta) * inverse_count
         constants[0] = 0
         part = parts[k]
         held_out[order[part]] = targets[part] - design[part] @ beta - constants[strata[part]]
-        mean += beta / len(chosen)
-        mean_constants += constants / len(chosen)
+        mean += beta / len(predicted)
+        mean_constants += constants / len(predicted)
     residuals = np.empty_like(data.targets)
     residuals[order] = targets - design @ mean - mean_constants[strata]
     score = float((data.weights[:, None] * (held_out / data.scale) ** 2).sum())

@@ -67,7 +67,7 @@ class Tally(NamedTuple):
         return errors
 
     def suffices(self, problem: Problem) -> bool:
-        """Whether the tolerance is met, and met by enough units to believe it."""
+        """Tell whether the tolerance is met, and by enough units to believe it."""
         errors = self.standard_errors()
         # Where nothing has varied yet, a rare contribution may just not have been met.
         return self.units >= (MIN_UNITS if errors.any() else MIN_EQUAL_UNITS) and problem.reaches(errors)

@@ -29,7 +29,7 @@ def kernel_unpaired(problem: Problem) -> Solution:
 
 
 def _solve(sample: Sample, n: int) -> tuple[Floats, Floats]:
-    """Values beyond the fair share and standard errors, `(n, k)`."""
+    """Compute values beyond the fair share and standard errors, `(n, k)`."""
     sizes = sample.sizes
     per_size = np.bincount(sizes, minlength=n + 1)
     weights = n / (sizes * (n - sizes)) / per_size[sizes]
@@ -40,10 +40,10 @@ def _solve(sample: Sample, n: int) -> tuple[Floats, Floats]:
     values = inverse @ (scaled.T @ sample.values)
     influence = scaled @ inverse  # (m, n): what one more in an answer adds to the values
     n_units = int(sample.units[-1]) + 1
-    left = 1 - fraction_drawn(sizes, n)
-    if n_units < n and left[1:n].any():
+    undrawn = 1 - fraction_drawn(sizes, n)
+    if n_units < n and undrawn[1:n].any():
         return values, np.full_like(values, np.inf)
     leverage = np.bincount(sample.units, (influence * design).sum(axis=1), n_units)[sample.units]
     residuals = (sample.values - design @ values) / np.maximum(1 - leverage, 1 / n_units)[:, None]
-    variance = unit_variance(influence, residuals, sample, np.arange(len(sizes)), left)
+    variance = unit_variance(influence, residuals, sample, np.arange(len(sizes)), undrawn)
     return values, np.sqrt(variance) * student(max(n_units - n + 1, 1))

@@ -24,10 +24,10 @@ def stratified(problem: Problem) -> Solution:
 
 
 def _solve(sample: Sample, n: int) -> tuple[Floats, Floats]:
-    """Values beyond the fair share and standard errors, `(n, k)`."""
+    """Compute values beyond the fair share and standard errors, `(n, k)`."""
     k = sample.values.shape[1]
     values, variance = np.zeros((n, k)), np.zeros((n, k))
-    left = 1 - fraction_drawn(sample.sizes, n)
+    undrawn = 1 - fraction_drawn(sample.sizes, n)
     degrees = 0
     for size in np.unique(sample.sizes):
         rows = sample.sizes == size
@@ -46,8 +46,8 @@ def _solve(sample: Sample, n: int) -> tuple[Floats, Floats]:
         values += (means[0] - means[1]) / n
         # Where too few were drawn to tell them apart, the two means share the spread of the size.
         freedom = max(number - 2, 1)
-        variance += left[size] * (parts[0] + parts[1]) * pooled / freedom / n**2
+        variance += undrawn[size] * (parts[0] + parts[1]) * pooled / freedom / n**2
         degrees += max(number - 2, 0)
-    if degrees == 0 and left[1:n].any():
+    if degrees == 0 and undrawn[1:n].any():
         return values, np.full_like(values, np.inf)
     return values, np.sqrt(variance) * student(max(degrees, 1))
