@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
 
 # The fixtures below never change during a test, so sharing them between examples is safe; jax compiles on its first
 # example of a shape, so a deadline would measure that.
@@ -20,6 +21,8 @@ settings.register_profile(
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
 
+# jax compiles every operation for every shape, which takes longer than all else here: random arrays have these sizes.
+SIZES = st.sampled_from((1, 2, 5))
 NAMESPACES: dict[str, Any] = {"numpy": np, "strict": array_api_strict, "torch": torch, "jax": jax.numpy}
 
 
@@ -37,6 +40,11 @@ class Kind(NamedTuple):
     def owns(self, x: Any) -> bool:
         """Whether `x` is an array of this library and dtype."""
         return isinstance(x, array_types(self.xp)) and x.dtype == self.dtype
+
+
+def lists(elements: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
+    """Draw lists of one of the `SIZES`."""
+    return SIZES.flatmap(lambda n: st.lists(elements, min_size=n, max_size=n))
 
 
 def array_types(xp: Any) -> tuple[type, ...]:

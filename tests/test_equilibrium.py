@@ -5,13 +5,13 @@ import math
 import numpy as np
 import pytest
 import reference
-from conftest import Kind, to_numpy
+from conftest import SIZES, Kind, lists, to_numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
 from equilib import contribution_shares, edm
 
-contributions = st.lists(st.floats(-1, 1, width=32, allow_subnormal=False), min_size=1, max_size=6)
+contributions = lists(st.floats(-1, 1, width=32, allow_subnormal=False))
 
 
 @given(shapley=contributions)
@@ -93,7 +93,7 @@ def test_half_precision_meets_equilibrium_too():
             assert deviation == 0
 
 
-@given(data=st.data(), n=st.integers(1, 5))
+@given(data=st.data(), n=SIZES)
 def test_target(kind: Kind, data, n):
     # XLA flushes subnormals to 0
     shapley = data.draw(st.lists(st.floats(-1, 1, width=32, allow_subnormal=False), min_size=n, max_size=n))

@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import reference
-from conftest import Kind, to_numpy
+from conftest import SIZES, Kind, to_numpy
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -16,7 +16,7 @@ numbers = st.floats(-1, 1, width=32)
 rates = st.floats(0, 1, exclude_max=True)
 
 
-@given(n=st.integers(1, 5), data=st.data(), rate=rates)
+@given(n=SIZES, data=st.data(), rate=rates)
 def test_agrees_with_the_definition(kind: Kind, n, data, rate):
     table = data.draw(st.lists(numbers, min_size=2**n, max_size=2**n))
     actual = expected_when_missing(kind.array(table), rate)

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import reference
-from conftest import NAMESPACES, Kind, array_types, to_numpy
+from conftest import NAMESPACES, Kind, array_types, lists, to_numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +16,7 @@ from equilib import SchedulerState, shapley_schedule, shapley_scheduler
 POLICIES = ("weak-to-strong", "strong-to-weak", "fixed", "random")
 # Few distinct values, so that ties are common; eighths, so that every library computes the same quotas or nearly so.
 eighths = st.integers(-8, 16).map(lambda k: k / 8)
-contributions = st.lists(eighths, min_size=1, max_size=5)
+contributions = lists(eighths)
 
 
 def orders(policy: str, shapley) -> list[int]:
@@ -101,7 +101,7 @@ def test_ties_are_broken_by_index(kind: Kind):
         assert to_numpy(order).tolist() == sorted(range(32), key=lambda i: (sign * value[i], i))
 
 
-@given(seed=st.integers(0, 2**64 - 1), n=st.sampled_from((1, 2, 5, 20)))
+@given(seed=st.integers(0, 2**64 - 1), n=st.sampled_from((1, 5, 20)))
 def test_random_order_is_the_same_in_every_namespace(seed, n):
     orders = {
         tuple(to_numpy(shapley_schedule(xp.zeros(n), policy="random", seed=seed).order).tolist())

@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import reference
-from conftest import Kind, array_types, to_numpy
+from conftest import SIZES, Kind, array_types, to_numpy
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -17,8 +17,8 @@ numbers = st.floats(-1, 1, width=32)
 
 
 @st.composite
-def tables(draw: st.DrawFn, max_players: int = 5) -> list[float]:
-    n = draw(st.integers(1, max_players))
+def tables(draw: st.DrawFn, players: st.SearchStrategy[int] = SIZES) -> list[float]:
+    n = draw(players)
     return draw(st.lists(numbers, min_size=2**n, max_size=2**n))
 
 
@@ -84,7 +84,7 @@ def test_agrees_with_the_permutations_of_six_players():
     np.testing.assert_allclose(shapley_values(table), expected, rtol=0, atol=1e-14)
 
 
-@given(table=tables(max_players=9))
+@given(table=tables(SIZES | st.just(9)))
 def test_efficiency(kind: Kind, table):
     total = math.fsum(to_numpy(shapley_values(kind.array(table))).tolist())
     assert total == pytest.approx(table[-1] - table[0], abs=kind.tolerance)
@@ -109,14 +109,14 @@ def test_relabelling_players_relabels_their_values(kind: Kind, table, data):
     np.testing.assert_allclose(after[np.asarray(label)], before, rtol=0, atol=kind.tolerance)
 
 
-@given(by_size=st.lists(numbers, min_size=2, max_size=8))
-def test_symmetric_players_share_equally(kind: Kind, by_size):
-    n = len(by_size) - 1
+@given(n=SIZES, data=st.data())
+def test_symmetric_players_share_equally(kind: Kind, n, data):
+    by_size = data.draw(st.lists(numbers, min_size=n + 1, max_size=n + 1))
     values = to_numpy(shapley_values(kind.array([by_size[row.bit_count()] for row in range(2**n)])))
     np.testing.assert_allclose(values, [(by_size[-1] - by_size[0]) / n] * n, rtol=0, atol=kind.tolerance)
 
 
-@given(n=st.integers(1, 5), data=st.data(), a=numbers, b=numbers)
+@given(n=SIZES, data=st.data(), a=numbers, b=numbers)
 def test_linearity(kind: Kind, n, data, a, b):
     u, v = (kind.array(data.draw(st.lists(numbers, min_size=2**n, max_size=2**n))) for _ in range(2))
     combined = to_numpy(shapley_values(a * u + b * v))
