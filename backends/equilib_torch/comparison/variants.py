@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from urllib.parse import quote, unquote
 
+import torch
+
 from equilib_torch.data import Dataset
 from equilib_torch.errors import InputError
 from equilib_torch.methods import METHODS
+from equilib_torch.network import MultimodalNetwork
 from equilib_torch.parameters import format_spec
 from equilib_torch.training.arguments import parse_options
 from equilib_torch.training.state import check
@@ -96,7 +99,7 @@ def read_variant(text: str, common: TrainOptions) -> Variant:
 
 
 def read_variants(texts: Sequence[str], common: TrainOptions, dataset: Dataset) -> list[Variant]:
-    """Read several variants, and check that each of them can be trained on this data set; nothing is built or drawn.
+    """Read several variants, and check that each of them can be trained on this data set; nothing random is drawn.
 
     Raises:
         InputError: as `read_variant`; a variant named twice; options that do not fit the data.
@@ -107,7 +110,8 @@ def read_variants(texts: Sequence[str], common: TrainOptions, dataset: Dataset) 
             raise InputError(f"methods must name every variant once, got {text!r} twice")
         variants[text] = read_variant(text, common)
         try:
-            check(variants[text].options, dataset)
+            with torch.device("meta"):  # without weights, a network says whether its encoders can read the data
+                MultimodalNetwork(check(variants[text].options, dataset))
         except InputError as error:
             raise InputError(f"methods: variant {text!r}: {error}") from error
     return list(variants.values())
