@@ -200,12 +200,12 @@ def test_prototypes_are_moving_means():
 def test_prototype_logits_are_distances_with_a_gradient_at_0():
     prototypes, seen = torch.randn(C, D), torch.tensor([True, True, True, False])
     z = torch.cat([prototypes[:1], torch.randn(2, D)]).requires_grad_()
-    found = functional.prototype_logits(z, prototypes, seen)
+    actual = functional.prototype_logits(z, prototypes, seen)
     for i in range(3):
         for y in range(3):
-            assert found[i, y].item() == pytest.approx(-math.dist(z[i].tolist(), prototypes[y].tolist()), abs=1e-6)
-    assert (found[:, 3] == -torch.inf).all()
-    cross_entropy(found, torch.tensor([0, 1, 2])).backward()
+            assert actual[i, y].item() == pytest.approx(-math.dist(z[i].tolist(), prototypes[y].tolist()), abs=1e-6)
+    assert (actual[:, 3] == -torch.inf).all()
+    cross_entropy(actual, torch.tensor([0, 1, 2])).backward()
     assert z.grad.isfinite().all()
 
 

@@ -46,12 +46,12 @@ def joint_gradients(network, batch):
     return loss.item(), gradients_of(copy)
 
 
-def ratios(network, found, plain):
+def ratios(network, actual, plain):
     """By encoder, the factor between two gradients of it, which must be the same everywhere."""
     factors = []
     for m in range(len(network.encoders)):
-        mine = [name for name in found if name.startswith(f"encoders.{m}.")]
-        a, b = (torch.cat([gradients[name].flatten() for name in mine]) for gradients in (found, plain))
+        mine = [name for name in actual if name.startswith(f"encoders.{m}.")]
+        a, b = (torch.cat([gradients[name].flatten() for name in mine]) for gradients in (actual, plain))
         factors.append((a @ b / (b @ b)).item())
         torch.testing.assert_close(a, factors[-1] * b, atol=1e-5 * abs(factors[-1]), rtol=1e-3)
     return factors
