@@ -15,7 +15,7 @@ from equilib_torch import fit
 from equilib_torch.functional import blend_weights
 from equilib_torch.methods import METHODS, Losses, stateless
 from equilib_torch.methods.rehearsal import rehearse
-from equilib_torch.training import loop
+from equilib_torch.training import clock, state
 
 
 def all_ones(n):
@@ -63,7 +63,7 @@ def spy(monkeypatch):
         return rehearse(network, loss, **settings)
 
     monkeypatch.setattr("equilib_torch.methods.g_blending.blend_weights", weigh)
-    monkeypatch.setattr(loop, "rehearse", note)
+    monkeypatch.setattr(state, "rehearse", note)
     return seen
 
 
@@ -117,9 +117,9 @@ def test_a_rehearsal_trains_one_modality_of_a_copy(make_dataset, make_network):
         return all_ones(4)
 
     begin("g-blending", network, rehearse=note)(network, batches[0], plan_of(3), step)
-    state = deepcopy(network.state_dict())
+    before_all = deepcopy(network.state_dict())
     before, *after = (rehearse(network, loss, **settings) for loss in rehearsed)
-    assert_same(network.state_dict(), state, atol=0, rtol=0)
+    assert_same(network.state_dict(), before_all, atol=0, rtol=0)
     assert network.memory.n_collected == 2  # by the update itself
     assert all(module.training for module in network.modules())
     for k, losses in enumerate(after[:3]):
@@ -131,15 +131,16 @@ def test_a_rehearsal_trains_one_modality_of_a_copy(make_dataset, make_network):
 
 
 def test_rehearsals_are_in_full_precision_and_count_as_training(make_dataset, make_options, monkeypatch):
-    rehearsed, clock = [], {"now": 0.0}
+    rehearsed, seconds = [], 0.0
 
     def note(network, loss, **settings):
-        clock["now"] += 1000.0
+        nonlocal seconds
+        seconds += 1000.0
         rehearsed.append(rehearse(network, loss, **settings))
         return rehearsed[-1]
 
-    monkeypatch.setattr(loop, "rehearse", note)
-    monkeypatch.setattr(loop.time, "perf_counter", lambda: clock["now"])
+    monkeypatch.setattr(state, "rehearse", note)
+    monkeypatch.setattr(clock.time, "perf_counter", lambda: seconds)
     options = {"method": "g-blending", "epochs": 1, "dropout": 0.0}
     run = fit(make_options(precision="bf16", **options), make_dataset(2))
     assert run.seconds["train"] == 4000.0
