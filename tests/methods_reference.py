@@ -1,12 +1,13 @@
 """Training methods, spelled out slowly, sample by sample: what the fast updates are tested against.
 
-Each reference is made with the number of modalities and the strength, called with every batch, leaves the gradients it
-expects in the network, and returns the loss.
+Each reference is made with the number of modalities and the method's parameters, called with every batch, leaves the
+gradients it expects in the network, and returns the loss.
 """
 
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from itertools import permutations
 from math import exp, tanh
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 
 from equilib_torch.data.batches import take
-from equilib_torch.methods import METHODS, Plan, Setting
+from equilib_torch.methods import METHODS, Losses, Plan, Setting
 
 ROWS = [(0, 2), (2, 7), (7, 12)]  # of consecutive batches; the first has nobody of the third class
 
@@ -34,10 +35,15 @@ def make_case(make_dataset, make_network, fusion, n=3, missing=0.0, *, gone=Fals
     return network, batches, Recorder(network)
 
 
-def begin(name, network, strength=None, rehearse=None):
-    """The update of a method that starts on this network."""
-    method = METHODS[name]
-    return method.start(Setting(network, method.strength if strength is None else strength, rehearse))
+def begin(name, network, rehearse=None, **parameters):
+    """The update of a method that starts on this network; rehearsals lead nowhere unless told."""
+    losses = Losses(*torch.ones(2, len(network.encoders) + 1, dtype=torch.float64))
+    return METHODS[name].begin(Setting(network, rehearse or (lambda loss: losses)), parameters)
+
+
+def replace_start(patch, name, start):
+    """Let a method start otherwise, until the patch (pytest's monkeypatch) is undone."""
+    patch.setitem(METHODS._entries, name, replace(METHODS[name], start=start))
 
 
 def plan_of(n, epoch=1):
@@ -62,10 +68,15 @@ class Recorder:
         self.gradients.append(gradients_of(self.network))
         encoders = enumerate(self.network.encoders)
         self.touched.append({k for k, encoder in encoders if any(p.grad is not None for p in encoder.parameters())})
-        with torch.no_grad():
-            for parameter in self.network.parameters():
-                if parameter.grad is not None:
-                    parameter -= self.lr * parameter.grad
+        descend(self.network, self.lr)
+
+
+def descend(network, lr):
+    """Plain gradient descent."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.grad is not None:
+                parameter -= lr * parameter.grad
 
 
 def gradients_of(network):
@@ -73,10 +84,40 @@ def gradients_of(network):
     return {name: torch.zeros_like(p) if p.grad is None else p.grad.clone() for name, p in network.named_parameters()}
 
 
-def assert_same(found, expected, **tolerance):
-    assert found.keys() == expected.keys()
-    for name in found:
-        torch.testing.assert_close(found[name], expected[name], **{"atol": 1e-5, "rtol": 1e-3, **tolerance}, msg=name)
+def moved_parts(gradients):
+    """Parts of the network with a gradient other than 0, such as "encoders.0"."""
+    return {".".join(name.split(".")[:2]) for name, gradient in gradients.items() if gradient.any()}
+
+
+def changed_parts(gradients, others):
+    """Parts of the network whose gradients are not alike."""
+    return moved_parts({name: ~torch.isclose(g, others[name], rtol=1e-4, atol=1e-6) for name, g in gradients.items()})
+
+
+def calls_of(network):
+    """Which encoders run from now on, in order."""
+    calls = []
+    for k, encoder in enumerate(network.encoders):
+        encoder.register_forward_hook(lambda *_, k=k: calls.append(k))
+    return calls
+
+
+def coalitions_given(network):
+    """What `network.fuse` is told to be present from now on, call after call."""
+    given, fuse = [], network.fuse
+
+    def noting(features, present, *rest):
+        given.append(present)
+        return fuse(features, present, *rest)
+
+    network.fuse = noting
+    return given
+
+
+def assert_same(actual, expected, **tolerance):
+    assert actual.keys() == expected.keys()
+    for name in actual:
+        torch.testing.assert_close(actual[name], expected[name], **{"atol": 1e-5, "rtol": 1e-3, **tolerance}, msg=name)
 
 
 # --- definitions -----------------------------------------------------------------------------------------------------
@@ -111,8 +152,8 @@ def fused_loss(network, features, batch):
 
 
 class OGMGE:
-    def __init__(self, n, strength):
-        self.n, self.alpha = n, strength
+    def __init__(self, n, alpha):
+        self.n, self.alpha = n, alpha
 
     def __call__(self, network, batch):
         features = network.encode(batch)
@@ -137,8 +178,8 @@ class OGMGE:
 
 
 class AGM:
-    def __init__(self, n, strength):
-        self.n, self.alpha, self.history = n, strength, [[] for _ in range(n)]
+    def __init__(self, n, alpha):
+        self.n, self.alpha, self.history = n, alpha, [[] for _ in range(n)]
 
     def attributions(self, network, features, batch, i):
         """φ_m of sample i by definition: what m adds, on average over all orders of arrival."""
@@ -180,8 +221,8 @@ class AGM:
 
 
 class PMR:
-    def __init__(self, n, strength):
-        self.n, self.alpha, self.prototypes = n, strength, [{} for _ in range(n)]
+    def __init__(self, n, alpha):
+        self.n, self.alpha, self.prototypes = n, alpha, [{} for _ in range(n)]
 
     def __call__(self, network, batch):
         features = network.encode(batch)
@@ -237,8 +278,8 @@ def backward_into_the_fusion(network, batch):
 class CoalitionTraining:
     """Method `equilib`; `drawn` says which modalities are in the random coalition of each sample."""
 
-    def __init__(self, strength):
-        self.alpha = strength
+    def __init__(self, alpha):
+        self.alpha = alpha
 
     def __call__(self, network, batch, plan, drawn):
         first = network.encode(batch)
@@ -268,8 +309,8 @@ class CoalitionTraining:
 
 
 class GBlending:
-    def __init__(self, n, strength, rehearse):
-        self.n, self.every, self.rehearse, self.w = n, strength, rehearse, [1 / (n + 1)] * (n + 1)
+    def __init__(self, n, rehearse, every):
+        self.n, self.every, self.rehearse, self.w = n, every, rehearse, [1 / (n + 1)] * (n + 1)
 
     def __call__(self, network, batch, epoch):
         if epoch % self.every == 1:
@@ -289,8 +330,8 @@ class GBlending:
 
 
 class MLA:
-    def __init__(self, n, strength, rehearse):
-        self.n, self.alpha, self.means = n, strength, []
+    def __init__(self, n, rehearse, alpha):
+        self.n, self.alpha, self.means = n, alpha, []
 
     def __call__(self, network, batch, epoch):
         fusion_sees = deepcopy(network)  # features of the batch's beginning, heads of its end
@@ -312,8 +353,8 @@ class MLA:
 
 
 class ReconBoost:
-    def __init__(self, n, strength, rehearse):
-        self.n, self.strength = n, strength
+    def __init__(self, n, rehearse, agreement):
+        self.n, self.agreement = n, agreement
 
     def __call__(self, network, batch, epoch):
         turns = [*range(self.n), "all"]
@@ -330,7 +371,7 @@ class ReconBoost:
             y = batch.labels[i]
             others = [logits[j][i] for j in range(self.n) if j != m and batch.present[i, j]]
             q = sum(others).softmax(0)[y] if others else 0.0
-            terms.append((5 - 5 * self.strength * q) / 5 * nll(mine[i], y))
+            terms.append((5 - 5 * self.agreement * q) / 5 * nll(mine[i], y))
         total = backward_into_the_fusion(network, batch) or 0.0
         if terms:
             loss = mean(terms)
@@ -341,8 +382,8 @@ class ReconBoost:
 
 
 class MMPareto:
-    def __init__(self, n, strength, rehearse):
-        self.n, self.gamma = n, strength
+    def __init__(self, n, rehearse, gamma):
+        self.n, self.gamma = n, gamma
 
     def __call__(self, network, batch, epoch):
         fused = fused_loss(network, network.encode(batch), batch)

@@ -1,1 +1,63 @@
-"""The formulas of the training methods as pure functions, for loops of one's own."""
+"""The formulas of the training methods as pure functions, for training loops of one's own.
+
+Tensors in, tensors out: no network, no options, no state. Where a method remembers something, the caller keeps it.
+OGM-GE in a loop of one's own, on any two encoders:
+
+Example:
+    >>> import torch
+    >>> from torch import nn
+    >>> from equilib_torch import functional
+    >>> inputs, labels = [torch.randn(8, 5), torch.randn(8, 3)], torch.arange(8) % 2
+    >>> encoders = nn.ModuleList([nn.Linear(5, 4), nn.Linear(3, 4)])
+    >>> heads = nn.ModuleList([nn.Linear(4, 2), nn.Linear(4, 2)])
+    >>> optimiser = torch.optim.AdamW([*encoders.parameters(), *heads.parameters()])
+    >>> present = torch.ones(8, 2, dtype=torch.bool)
+    >>> for _ in range(3):
+    ...     logits = [head(encode(x)) for head, encode, x in zip(heads, encoders, inputs)]
+    ...     optimiser.zero_grad()
+    ...     nn.functional.cross_entropy(sum(logits), labels).backward()
+    ...     scales = functional.ogm_scales(functional.ogm_scores(logits, labels, present), alpha=0.3)
+    ...     for encode, scale in zip(encoders, scales.tolist()):
+    ...         for parameter in encode.parameters():
+    ...             parameter.grad = functional.modulate_gradient(parameter.grad, scale)
+    ...     optimiser.step()
+"""
+
+from __future__ import annotations
+
+from equilib_torch.methods.agm import agm_ratios, agm_scales, scale_gradients, update_means
+from equilib_torch.methods.base import Losses, detach_all_but, unimodal_loss, unimodal_losses
+from equilib_torch.methods.equilib import distillation_target, random_coalitions
+from equilib_torch.methods.g_blending import blend_weights
+from equilib_torch.methods.mla import project_gradient, update_projection
+from equilib_torch.methods.mmpareto import pareto_gradient
+from equilib_torch.methods.modality_dropout import drop_modalities
+from equilib_torch.methods.ogm_ge import modulate_gradient, ogm_scales, ogm_scores
+from equilib_torch.methods.pmr import move_prototypes, pmr_weights, prototype_logits
+from equilib_torch.methods.reconboost import ensemble_probabilities, reconboost_loss
+
+__all__ = [
+    "Losses",
+    "agm_ratios",
+    "agm_scales",
+    "blend_weights",
+    "detach_all_but",
+    "distillation_target",
+    "drop_modalities",
+    "ensemble_probabilities",
+    "modulate_gradient",
+    "move_prototypes",
+    "ogm_scales",
+    "ogm_scores",
+    "pareto_gradient",
+    "pmr_weights",
+    "project_gradient",
+    "prototype_logits",
+    "random_coalitions",
+    "reconboost_loss",
+    "scale_gradients",
+    "unimodal_loss",
+    "unimodal_losses",
+    "update_means",
+    "update_projection",
+]

@@ -87,7 +87,7 @@ class Parameter:
         except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
             valid = False
         if not valid:
-            raise InputError(f"{owner}: {self.written} must be {self.rule}, got {value}")
+            raise InputError(f"{owner}: {self.written} must be {self.rule}, got {_shown(value)}")
         return read
 
     def _convert(self, value: Any) -> Value:
@@ -119,6 +119,17 @@ def _whole(value: float) -> int:
     return int(value)
 
 
+def _shown(value: Any) -> str:
+    """Show a value as it was written, unless it would not be seen or break the line."""
+    text = str(value)
+    return text if text.strip() and text.isprintable() else repr(value)
+
+
+def _text(value: Value) -> str:
+    """Write a value in the notation."""
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
+
+
 def split_spec(text: str) -> tuple[str, dict[str, str]]:
     """Split NAME:parameter=value:… into the name and what was written, by parameter.
 
@@ -148,8 +159,7 @@ def format_spec(name: str, written: Mapping[str, Any]) -> str:
         >>> format_spec("ogm-ge", {"alpha": 0.5})
         'ogm-ge:alpha=0.5'
     """
-    texts = (str(value).lower() if isinstance(value, bool) or value is None else value for value in written.values())
-    return ":".join([name, *(f"{key}={text}" for key, text in zip(written, texts, strict=True))])
+    return ":".join([name, *(f"{key}={_text(value)}" for key, value in written.items())])
 
 
 def read_parameters(owner: str, declared: Sequence[Parameter], written: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,5 +179,5 @@ def read_parameters(owner: str, declared: Sequence[Parameter], written: Mapping[
     for name in written:
         if name not in known:
             has = f"has the parameters {', '.join(sorted(known))}" if known else "has no parameters"
-            raise InputError(f"{owner} {has}, got {name}={written[name]}")
+            raise InputError(f"{owner} {has}, got {name}={_shown(written[name])}")
     return {p.name: p.read(written[p.written], owner) if p.written in written else p.default for p in declared}

@@ -1,4 +1,4 @@
-"""What the benchmarks of training share: the data sets with their budgets, tuned options, and how a command ends."""
+"""What the benchmarks of training share: data sets with their budgets, tuned options, and running a command."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ DATASETS: dict[str, dict[str, Any]] = {
 }
 TUNED = Path(__file__).parent / "tuned.json"
 
-Tuned = dict[str, dict[str, dict[str, float]]]  # data set -> variant -> option -> value
+Tuned = dict[str, dict[str, dict[str, float]]]  # data set -> variant -> option or parameter of the method -> value
 
 
 def read_tuned(path: Path = TUNED) -> Tuned:
-    """What `tune` chose; nothing if it has not run.
+    """Read what `tune` chose; nothing if it has not run.
 
     Raises:
         InputError: the file is not of that form.
@@ -38,8 +38,11 @@ def read_tuned(path: Path = TUNED) -> Tuned:
     if not path.exists():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {data: {name: dict(options) for name, options in of.items()} for data, of in found.items()}
+        read = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            dataset: {variant: dict(options) for variant, options in variants.items()}
+            for dataset, variants in read.items()
+        }
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise InputError(
             f"{path.name} must hold dataset, method, option and value, cannot be read ({error})"
@@ -47,27 +50,33 @@ def read_tuned(path: Path = TUNED) -> Tuned:
 
 
 def variants_for(dataset: str, texts: Sequence[str], tuned: Tuned) -> list[Variant]:
-    """Variants with the budget of a data set and, where they do not say otherwise, what was tuned for it.
+    """Read variants with the budget of a data set and, where they do not say otherwise, what was tuned for it.
 
     A variant that was not tuned itself gets what was tuned for its method.
     """
     common = TrainOptions(dataset=dataset, **DATASETS[dataset])
+    tuned_here = tuned.get(dataset, {})
     variants = []
     for variant in read_variants(texts, common, load_dataset(dataset, seed=0)):
         method, *items = variant.name.split(":")
-        chosen = tuned.get(dataset, {})
         said = {item.partition("=")[0] for item in items}
-        changes = {k: v for k, v in chosen.get(variant.name, chosen.get(method, {})).items() if k not in said}
-        own = {parameter.written for parameter in METHODS[method].parameters}
-        written = split_spec(variant.options.method)[1] | {k: f"{v:g}" for k, v in changes.items() if k in own}
-        others = {k: v for k, v in changes.items() if k not in own}
+        changes = {
+            name: value
+            for name, value in tuned_here.get(variant.name, tuned_here.get(method, {})).items()
+            if name not in said
+        }
+        parameters = {parameter.written for parameter in METHODS[method].parameters}
+        written = split_spec(variant.options.method)[1] | {
+            name: f"{value:g}" for name, value in changes.items() if name in parameters
+        }
+        others = {name: value for name, value in changes.items() if name not in parameters}
         options = replace(variant.options, method=format_spec(method, written), **others)
         variants.append(replace(variant, options=options))
     return variants
 
 
-def choose(kind: str, wanted: Sequence[str] | None, known: Sequence[str]) -> list[str]:
-    """Names asked for, or all.
+def choose_names(kind: str, wanted: Sequence[str] | None, known: Sequence[str]) -> list[str]:
+    """Return the names wanted, or all.
 
     Raises:
         InputError: one is not known.
@@ -78,14 +87,14 @@ def choose(kind: str, wanted: Sequence[str] | None, known: Sequence[str]) -> lis
     return list(wanted or known)
 
 
-def positive(text: str) -> int:
-    """A number from 1, for argparse."""
+def positive_integer(text: str) -> int:
+    """Read a number from 1, for argparse."""
     if int(text) < 1:
         raise ValueError
     return int(text)
 
 
-def ending(prog: str, argv: Sequence[str] | None, command: Callable[[], int]) -> int:
+def run_command(prog: str, argv: Sequence[str] | None, command: Callable[[], int]) -> int:
     """Run a command; 2 and one line for bad input, 130 and how to go on if interrupted."""
     try:
         return command()

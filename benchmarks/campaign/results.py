@@ -15,7 +15,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.campaign.budgets import DATASETS, TUNED, choose, ending, positive, read_tuned, variants_for
+from benchmarks.campaign.budgets import (
+    DATASETS,
+    TUNED,
+    choose_names,
+    positive_integer,
+    read_tuned,
+    run_command,
+    variants_for,
+)
 from benchmarks.campaign.cost import DATASETS as COSTED
 from benchmarks.campaign.cost import Cost, cost_lines, measure_costs
 from equilib_torch import InputError, load_dataset
@@ -271,14 +279,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure and write; the exit code."""
     parser = argparse.ArgumentParser(prog="benchmarks.campaign.results", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--output", type=Path, required=True, help="directory of the runs, new or to go on with")
-    parser.add_argument("--jobs", type=positive, default=1, help="runs at a time")
+    parser.add_argument("--jobs", type=positive_integer, default=1, help="runs at a time")
     parser.add_argument("--datasets", nargs="+", help=f"of {', '.join(DATASETS)}; default: all")
-    parser.add_argument("--seeds", type=positive, default=5, help="number of seeds, from 0")
+    parser.add_argument("--seeds", type=positive_integer, default=5, help="number of seeds, from 0")
     parser.add_argument("--write", type=Path, default=RESULTS, help="default: benchmarks/campaign/RESULTS.md")
     asked = parser.parse_args(argv)
 
     def command() -> int:
-        datasets = choose("datasets", asked.datasets, list(DATASETS))
+        datasets = choose_names("datasets", asked.datasets, list(DATASETS))
         found = {name: measure(name, asked.seeds, asked.output / name, asked.jobs) for name in datasets}
         costs = costs_of(datasets, asked.output / "cost.json")
         write_atomically(asked.write, document(found, asked.seeds, costs).encode())
@@ -289,7 +297,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     if not TUNED.exists():
         print("benchmarks.campaign.results: nothing was tuned; all options at their defaults", file=sys.stderr)
-    return ending("benchmarks.campaign.results", argv, command)
+    return run_command("benchmarks.campaign.results", argv, command)
 
 
 if __name__ == "__main__":

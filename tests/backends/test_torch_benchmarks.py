@@ -12,7 +12,7 @@ from comparison_samples import outcome_of
 from benchmarks.campaign import budgets, cost, results, tune
 from benchmarks.campaign.budgets import variants_for
 from equilib_torch import InputError
-from equilib_torch.comparison import runs
+from equilib_torch.comparison import queue
 from equilib_torch.comparison.queue import Outcome
 from equilib_torch.comparison.variants import default_variants
 from equilib_torch.methods import METHODS
@@ -41,12 +41,19 @@ def toy(tmp_path, monkeypatch):
 
 def test_every_method_has_the_same_number_of_trials_its_default_first():
     for text in default_variants():
-        found = tune.trials(text)
-        method = METHODS[text.partition(":")[0]]
-        assert len({value for _, value in found}) == len(found) == 3
-        assert found[0] == (("strength", method.strength) if method.tunes else ("lr", 0.002))
-        assert len({option for option, _ in found}) == 1
-    assert all(value < 1 for _, value in tune.trials("modality-dropout"))
+        options, values = zip(*tune.trials(text), strict=True)
+        declared = [parameter for parameter in METHODS[text.partition(":")[0]].parameters if parameter.trials]
+        assert len(set(values)) == 3
+        if declared:
+            assert {*options} == {declared[0].written}
+            assert values == pytest.approx([declared[0].default, *declared[0].trials], rel=1e-3)
+        else:
+            assert {*options} == {"lr"}
+            assert values[0] == 0.002
+
+
+def test_a_parameter_that_a_variant_sets_is_not_tuned():
+    assert tune.trials("mla:alpha=0.5") == [("lr", 0.002), ("lr", 0.001), ("lr", 0.004)]
 
 
 @pytest.mark.parametrize("dataset", list(budgets.DATASETS))
@@ -67,31 +74,32 @@ def test_the_best_epoch_on_validation_decides_and_nothing_of_the_test_part():
 
 def test_tuning_trains_once_and_keeps_what_others_chose(toy, tmp_path, monkeypatch, capsys):
     target = tmp_path / "tuned.json"
-    target.write_text('{"mfeat": {"pmr": {"strength": 2}}, "toy.npz": {"agm": {"strength": 3}}}')
+    target.write_text('{"mfeat": {"pmr": {"alpha": 2}}, "toy.npz": {"agm": {"alpha": 3}}}')
     argv = ["--output", "runs", "--methods", "late-fusion", "modality-dropout", "--trial-seeds", "7"]
     argv += ["--write", str(target)]
     assert tune.main(argv) == 0
-    found = json.loads(target.read_text())
-    assert found["mfeat"] == {"pmr": {"strength": 2}}
-    assert found["toy.npz"]["agm"] == {"strength": 3}
-    assert found["toy.npz"]["late-fusion"]["lr"] in (0.0005, 0.001, 0.002)
-    assert found["toy.npz"]["modality-dropout"]["strength"] in (0.1, 0.3, 0.9)
+    tuned = json.loads(target.read_text())
+    assert tuned["mfeat"] == {"pmr": {"alpha": 2}}
+    assert tuned["toy.npz"]["agm"] == {"alpha": 3}
+    assert tuned["toy.npz"]["late-fusion"]["lr"] in (0.0005, 0.001, 0.002)
+    assert tuned["toy.npz"]["modality-dropout"]["rate"] in (0.1, 0.3, 0.9)
     assert len(list(tmp_path.glob("runs/toy.npz/runs/*/seed-7/summary.json"))) == 6
     said = capsys.readouterr().out
-    monkeypatch.setattr(runs, "train_run", None)  # it would fail
+    monkeypatch.setattr(queue, "train_run", None)  # it would fail
     assert tune.main(argv) == 0
     assert capsys.readouterr().out == said
-    assert json.loads(target.read_text()) == found
+    assert json.loads(target.read_text()) == tuned
 
 
 def test_what_was_tuned_reaches_the_runs_unless_they_say_otherwise(toy):
-    tuned = {toy: {"agm": {"strength": 2.0}, "joint": {"lr": 0.002}, "joint:fusion=memory": {"lr": 0.0005}}}
-    texts = ["agm", "agm:strength=1", "joint:fusion=memory", "joint:fusion=sum", "joint:lr=0.1", "pmr"]
-    found = {v.name: v.options for v in variants_for(toy, texts, tuned)}
-    assert (found["agm"].strength, found["agm:strength=1"].strength) == (2.0, 1.0)
-    rates = [found[name].lr for name in texts[2:]]
+    tuned = {toy: {"agm": {"alpha": 2.0}, "joint": {"lr": 0.002}, "joint:fusion=memory": {"lr": 0.0005}}}
+    texts = ["agm", "agm:alpha=1", "joint:fusion=memory", "joint:fusion=sum", "joint:lr=0.1", "pmr"]
+    options = {variant.name: variant.options for variant in variants_for(toy, texts, tuned)}
+    assert options["agm"].method == "agm:alpha=2"
+    assert options["agm:alpha=1"].method == "agm:alpha=1"
+    rates = [options[name].lr for name in texts[2:]]
     assert rates == [0.0005, 0.002, 0.1, 0.001]
-    assert all(options.epochs == 1 for options in found.values())
+    assert all(each.epochs == 1 for each in options.values())
 
 
 def test_wrong_usage(toy, tmp_path, capsys):
@@ -100,7 +108,7 @@ def test_wrong_usage(toy, tmp_path, capsys):
         assert "datasets must be of toy.npz, got 'nowhere'" in capsys.readouterr().err
         with pytest.raises(SystemExit):
             main(["--output", "runs", "--jobs", "0"])
-        assert "argument --jobs: invalid positive value: '0'" in capsys.readouterr().err
+        assert "argument --jobs: invalid positive_integer value: '0'" in capsys.readouterr().err
     assert tune.main(["--output", "runs", "--methods", "nothing"]) == 2
     (tmp_path / "tuned.json").write_text("[1]")
     with pytest.raises(InputError, match=r"tuned.json must hold"):
@@ -157,7 +165,7 @@ def test_the_document(toy, tmp_path, untrained, capsys):
     assert "`late-fusion` seed 2 failed: diverged." in found["toy.npz"]
     shown = re.findall(r"^\| `([^`]*)`", found["Ablations on toy.npz"], re.MULTILINE)
     assert shown == [name for ours, of in results.ablations(toy, 2).items() for name in (ours, *of)]
-    assert "alternating:updates=4" in results.ablations("mfeat", 2)["alternating"]
+    assert "alternating:updates-per-batch=4" in results.ablations("mfeat", 2)["alternating"]
     assert "| `pmr` | .180 ± .000 |" in found["Balance"]
     assert {path.name for path in (tmp_path / "runs" / "toy.npz").iterdir()} >= {"table.md", "comparison.json"}
     for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):

@@ -8,10 +8,11 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from methods_reference import Recorder, assert_same, begin, calls_of, descend, gradients_of, moved_parts
 
 from equilib import Schedule, coalitions
 from equilib_torch.data.batches import take
-from equilib_torch.methods import METHODS, Losses, Plan, Setting
+from equilib_torch.methods import METHODS, Plan
 from equilib_torch.methods.base import unimodal_loss, unimodal_losses
 from equilib_torch.network import FusionName
 from equilib_torch.training.planning import make_plan, sufficiency
@@ -19,42 +20,6 @@ from equilib_torch.training.planning import make_plan, sufficiency
 FUSIONS = get_args(FusionName)
 WITHOUT_WEIGHTS = ("sum", "confidence")
 PLAN = Plan(order=(2, 0, 1), updates=(1, 1, 1), sufficiency=(0.25, 0.5, 1.0))
-
-
-def begin(name, network, strength=None):
-    """The update of a method that starts on this network; rehearsals lead nowhere."""
-    losses = Losses(np.ones(len(network.encoders) + 1), np.ones(len(network.encoders) + 1))
-    method = METHODS[name]
-    return method.start(Setting(network, method.strength if strength is None else strength, lambda update: losses))
-
-
-class Recorder:
-    """A step that goes backward, notes the loss and who received a gradient, and moves as plain gradient descent."""
-
-    def __init__(self, network, lr=0.1):
-        self.network, self.lr, self.losses, self.gradients = network, lr, [], []
-
-    def __call__(self, loss, adjust=None):
-        self.network.zero_grad(set_to_none=True)
-        loss.backward()
-        if adjust is not None:
-            adjust()
-        grads = {name: p.grad for name, p in self.network.named_parameters() if p.grad is not None}
-        self.losses.append(loss.item())
-        self.gradients.append(grads)
-        with torch.no_grad():
-            for name, parameter in self.network.named_parameters():
-                if name in grads:
-                    parameter -= self.lr * grads[name]
-
-    def moved(self, i):
-        """Parts of the network that got a gradient other than 0 in step i, such as "encoders.0"."""
-        parts = {name: ".".join(name.split(".")[:2]) for name in self.gradients[i]}
-        return {part for name, part in parts.items() if self.gradients[i][name].any()}
-
-    def touched(self, i):
-        """Encoders that got any gradient in step i."""
-        return {int(name.split(".")[1]) for name in self.gradients[i] if name.startswith("encoders.")}
 
 
 @pytest.fixture
@@ -87,33 +52,34 @@ def written_out(network, batch, k, features):
 def test_unimodal_loss_is_over_those_that_have_it(case):
     _, batch, _ = case("sum", missing=0.4)
     logits = torch.randn(9, 3, requires_grad=True)
-    here = [i for i in range(9) if batch.present[i, 1]]
-    assert 0 < len(here) < 9
-    loss = unimodal_loss(logits, batch, 1)
-    torch.testing.assert_close(loss, mean_nll(logits, batch.labels, here))
+    here = batch.present[:, 1]
+    rows = here.nonzero().flatten().tolist()
+    assert 0 < len(rows) < 9
+    loss = unimodal_loss(logits, batch.labels, here)
+    torch.testing.assert_close(loss, mean_nll(logits, batch.labels, rows))
     loss.backward()
-    assert not logits.grad[~batch.present[:, 1]].any()
+    assert not logits.grad[~here].any()
 
 
 def test_unimodal_loss_without_anybody_is_0(case):
     _, batch, _ = case("sum")
-    batch.present[:, 1] = False
-    assert unimodal_loss(torch.randn(9, 3), batch, 1).item() == 0
+    assert unimodal_loss(torch.randn(9, 3), batch.labels, torch.zeros(9, dtype=torch.bool)).item() == 0
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.4])
 def test_unimodal_losses_are_the_loss_of_each(case, missing):
     _, batch, _ = case("sum", missing=missing)
     unimodal = [torch.randn(9, 3) for _ in range(3)]
-    expected = torch.stack([unimodal_loss(unimodal[k], batch, k) for k in range(3)])
-    torch.testing.assert_close(unimodal_losses(unimodal, batch), expected)
+    pairs = zip(unimodal, batch.present.T, strict=True)
+    expected = torch.stack([unimodal_loss(logits, batch.labels, here) for logits, here in pairs])
+    torch.testing.assert_close(unimodal_losses(unimodal, batch.labels, batch.present), expected)
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.4])
 def test_unimodal_losses_with_a_soft_target_by_the_formula(case, missing):
     _, batch, _ = case("sum", missing=missing)
     unimodal, target = [torch.randn(9, 3) for _ in range(3)], torch.rand(9, 3)  # weights need not sum to 1
-    for k, loss in enumerate(unimodal_losses(unimodal, batch, target)):
+    for k, loss in enumerate(unimodal_losses(unimodal, batch.labels, batch.present, target)):
         here = [i for i in range(9) if batch.present[i, k]]
         every_class = [mean_nll(unimodal[k], torch.full((9,), y), [i]) * target[i, y] for i in here for y in range(3)]
         torch.testing.assert_close(loss, torch.stack(every_class).sum() / len(here))
@@ -124,7 +90,7 @@ def test_unimodal_losses_do_not_see_who_is_absent(case, soft):
     _, batch, _ = case("sum", missing=0.4)
     batch.present[:, 1] = False
     unimodal = [torch.randn(9, 3, requires_grad=True) for _ in range(3)]
-    losses = unimodal_losses(unimodal, batch, torch.rand(9, 3) if soft else None)
+    losses = unimodal_losses(unimodal, batch.labels, batch.present, torch.rand(9, 3) if soft else None)
     assert losses[1].item() == 0
     losses.sum().backward()
     for k in range(3):
@@ -139,9 +105,9 @@ def test_unimodal_losses_do_not_see_who_is_absent(case, soft):
 def test_alternating_updates_one_encoder_after_the_other(case, fusion, missing):
     network, batch, step = case(fusion, missing=missing)
     begin("alternating", network)(network, batch, PLAN, step)
-    assert [step.touched(i) for i in range(len(step.losses))] == [{2}, {0}, {1}]
-    for i, k in enumerate(PLAN.order):
-        moved = step.moved(i)
+    assert step.touched == [{2}, {0}, {1}]
+    for k, gradients in zip(PLAN.order, step.gradients, strict=True):
+        moved = moved_parts(gradients)
         assert f"heads.{k}" in moved  # by its own loss
         if fusion in ("sum", "memory", "confidence"):  # whose prediction has every head in it
             assert {"heads.0", "heads.1", "heads.2"} <= moved
@@ -161,18 +127,8 @@ def test_alternating_loss_and_gradients_by_the_formula(case, make_network, fusio
         loss = written_out(reference, batch, k, features)
         assert step.losses[i] == pytest.approx(loss.item(), rel=1e-5)
         loss.backward()
-        with torch.no_grad():
-            for name, parameter in reference.named_parameters():
-                if parameter.grad is not None:
-                    torch.testing.assert_close(step.gradients[i][name], parameter.grad, atol=1e-6, rtol=1e-4)
-                    parameter -= step.lr * parameter.grad
-
-
-def calls_of(network):
-    calls = []
-    for k, encoder in enumerate(network.encoders):
-        encoder.register_forward_hook(lambda *_, k=k: calls.append(k))
-    return calls
+        assert_same(step.gradients[i], gradients_of(reference), atol=1e-6, rtol=1e-4)
+        descend(reference, step.lr)
 
 
 def test_alternating_runs_every_encoder_once(case):
@@ -187,7 +143,7 @@ def test_alternating_runs_an_encoder_again_for_more_updates(case):
     calls = calls_of(network)
     begin("alternating", network)(network, batch, PLAN._replace(updates=(1, 3, 2)), step)
     assert sorted(calls) == [0, 1, 1, 1, 2, 2]
-    assert [step.touched(i) for i in range(6)] == [{2}, {2}, {0}, {1}, {1}, {1}]
+    assert step.touched == [{2}, {2}, {0}, {1}, {1}, {1}]
     assert step.losses[1] != pytest.approx(step.losses[0], rel=1e-4)  # with the weights just updated
 
 
@@ -223,24 +179,24 @@ def test_one_update_by_the_formula(case, method, fusion, missing):
     }[method]
     assert step.losses == [pytest.approx(expected.item(), rel=1e-5)]
     expected.backward()
-    reached = {name: p.grad for name, p in reference.named_parameters() if p.grad is not None}
-    assert step.gradients[0].keys() == reached.keys()
-    for name, gradient in reached.items():
-        torch.testing.assert_close(step.gradients[0][name], gradient, atol=1e-6, rtol=1e-4)
+    assert_same(step.gradients[0], gradients_of(reference), atol=1e-6, rtol=1e-4)
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_late_fusion_trains_each_modality_as_if_it_were_alone(case, fusion):
     network, batch, step = case(fusion, missing=0.3)
     begin("late-fusion", network)(network, batch, PLAN, step)
+    network.load_state_dict(case(fusion, missing=0.3)[0].state_dict())
     alone = Recorder(network, lr=0.0)
     for k in range(3):
-        network.load_state_dict(case(fusion, missing=0.3)[0].state_dict())
-        alone(unimodal_loss(network.heads[k](network.encode_one(batch, k)), batch, k))
-        assert alone.touched(k) == {k}
+        logits = network.heads[k](network.encode_one(batch, k))
+        alone(unimodal_loss(logits, batch.labels, batch.present[:, k]))
+        assert alone.touched[k] == {k}
         for name, gradient in alone.gradients[k].items():
-            torch.testing.assert_close(step.gradients[0][name], gradient)
-    assert any(part.startswith("fusion.") for part in step.moved(0)) == (fusion not in WITHOUT_WEIGHTS)
+            if name.startswith((f"encoders.{k}.", f"heads.{k}.")):
+                torch.testing.assert_close(step.gradients[0][name], gradient)
+    moves_fusion = any(part.startswith("fusion.") for part in moved_parts(step.gradients[0]))
+    assert moves_fusion == (fusion not in WITHOUT_WEIGHTS)
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
@@ -251,9 +207,9 @@ def test_a_batch_in_which_nobody_has_a_modality(case, method, fusion):
     batch.present[:, 0] = True
     begin(method, network)(network, batch, PLAN, step)
     assert all(math.isfinite(loss) for loss in step.losses)
-    for i in range(len(step.losses)):
-        assert all(gradient.isfinite().all() for gradient in step.gradients[i].values())
-        assert "encoders.1" not in step.moved(i)
+    for gradients in step.gradients:
+        assert all(gradient.isfinite().all() for gradient in gradients.values())
+        assert "encoders.1" not in moved_parts(gradients)
 
 
 @pytest.mark.parametrize("method", list(METHODS))

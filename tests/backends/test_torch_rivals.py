@@ -13,9 +13,19 @@ import methods_reference as written_out
 import numpy as np
 import pytest
 import torch
-from methods_reference import Recorder, assert_same, begin, gradients_of, make_case, plan_of
+from methods_reference import (
+    Recorder,
+    assert_same,
+    begin,
+    changed_parts,
+    coalitions_given,
+    gradients_of,
+    make_case,
+    plan_of,
+)
 
 from equilib_torch import InputError, fit
+from equilib_torch.functional import drop_modalities
 from equilib_torch.network import FusionName
 
 FUSIONS = get_args(FusionName)
@@ -36,12 +46,12 @@ def joint_gradients(network, batch):
     return loss.item(), gradients_of(copy)
 
 
-def ratios(network, found, plain):
+def ratios(network, actual, plain):
     """By encoder, the factor between two gradients of it, which must be the same everywhere."""
     factors = []
     for m in range(len(network.encoders)):
-        mine = [name for name in found if name.startswith(f"encoders.{m}.")]
-        a, b = (torch.cat([gradients[name].flatten() for name in mine]) for gradients in (found, plain))
+        mine = [name for name in actual if name.startswith(f"encoders.{m}.")]
+        a, b = (torch.cat([gradients[name].flatten() for name in mine]) for gradients in (actual, plain))
         factors.append((a @ b / (b @ b)).item())
         torch.testing.assert_close(a, factors[-1] * b, atol=1e-5 * abs(factors[-1]), rtol=1e-3)
     return factors
@@ -64,11 +74,11 @@ def favour(network, batch, m):
 
 @pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize(("n", "missing", "gone"), [(1, 0, False), (2, 0, False), (2, 0.4, True), (3, 0.4, False)])
-@pytest.mark.parametrize(("method", "strength"), [("ogm-ge", 0.5), ("agm", 3.0), ("pmr", 2.0)])
-def test_losses_and_gradients_by_the_formula(case, method, strength, fusion, n, missing, gone):
+@pytest.mark.parametrize(("method", "alpha"), [("ogm-ge", 0.5), ("agm", 3.0), ("pmr", 2.0)])
+def test_losses_and_gradients_by_the_formula(case, method, alpha, fusion, n, missing, gone):
     network, batches, step = case(fusion, n, missing, gone=gone)
-    reference, expected = deepcopy(network), REFERENCES[method](n, strength)
-    update = begin(method, network, strength)
+    reference, expected = deepcopy(network), REFERENCES[method](n, alpha)
+    update = begin(method, network, alpha=alpha)
     for i, batch in enumerate(batches):
         reference.load_state_dict(network.state_dict())
         reference.zero_grad()
@@ -84,9 +94,8 @@ def test_losses_and_gradients_by_the_formula(case, method, strength, fusion, n, 
 @pytest.mark.parametrize(("n", "missing"), [(1, 0), (2, 0), (2, 0.4), (3, 0.4)])
 def test_modality_dropout_by_the_formula(case, fusion, n, missing):
     network, batches, step = case(fusion, n, missing)
-    reference, drawn, fuse = deepcopy(network), [], network.fuse
-    network.fuse = lambda features, present, *rest: (drawn.append(present), fuse(features, present, *rest))[1]
-    update = begin("modality-dropout", network, 0.5)
+    reference, drawn = deepcopy(network), coalitions_given(network)
+    update = begin("modality-dropout", network, rate=0.5)
     for i, batch in enumerate(batches):
         reference.load_state_dict(network.state_dict())
         reference.zero_grad()
@@ -107,10 +116,10 @@ def test_an_epoch_with_modalities_missing(make_dataset, make_options, method, fu
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
-@pytest.mark.parametrize(("method", "strength"), [("modality-dropout", 0.0), ("agm", 0.0), ("pmr", 0.0)])
-def test_without_strength_it_is_joint_training(case, method, strength, fusion):
+@pytest.mark.parametrize(("method", "parameter"), [("modality-dropout", "rate"), ("agm", "alpha"), ("pmr", "alpha")])
+def test_a_parameter_of_0_makes_it_joint_training(case, method, parameter, fusion):
     network, batches, step = case(fusion, missing=0.4)
-    update = begin(method, network, strength)
+    update = begin(method, network, **{parameter: 0.0})
     for i, batch in enumerate(batches):
         loss, gradients = joint_gradients(network, batch)
         update(network, batch, plan_of(3), step)
@@ -124,7 +133,7 @@ def test_a_memory_inherits_from_full_predictions_only(case, method):
     network.memory.threshold = 0.0  # the sample-level mapping, which only training has, sees everything
     copy = deepcopy(network)
     loss = torch.nn.functional.cross_entropy(copy(batches[2]), batches[2].labels)
-    begin(method, network, 0.0)(network, batches[2], plan_of(3), step)
+    begin(method, network, alpha=0.0)(network, batches[2], plan_of(3), step)
     assert network.memory.n_collected == copy.memory.n_collected == 5
     torch.testing.assert_close(network.memory.collected, copy.memory.collected)
     assert step.losses == [pytest.approx(loss.item(), rel=1e-5)]
@@ -134,29 +143,12 @@ def test_a_memory_inherits_from_full_predictions_only(case, method):
 # --- modality dropout ------------------------------------------------------------------------------------------------
 
 
-class Spy:
-    """A network that notes whom it is to fuse."""
-
-    def encode(self, batch):
-        return ()
-
-    def fuse(self, features, present):
-        self.present = present
-        return torch.zeros(len(present), 3, requires_grad=True)
-
-
-def draw(case, present, p):
-    batch = case("concat", 1)[1][0]
-    network, labels = Spy(), torch.zeros(len(present), dtype=torch.int64)
-    begin("modality-dropout", network, p)(network, batch._replace(present=present, labels=labels), plan_of(3), id)
-    return network.present
-
-
 @pytest.mark.parametrize("p", [0.0, 0.3, 0.7, 1.0])
 @pytest.mark.parametrize("here", [(1, 1, 1), (1, 0, 1), (0, 1, 0), (0, 0, 0)])
-def test_modality_dropout_draws_coalitions_as_it_says(case, p, here):
+def test_modality_dropout_draws_coalitions_as_it_says(p, here):
     n_rows = 20_000
-    drawn = Counter(map(tuple, draw(case, torch.tensor([here]).bool().repeat(n_rows, 1), p).int().tolist()))
+    kept = drop_modalities(torch.tensor([here]).bool().repeat(n_rows, 1), p)
+    drawn = Counter(map(tuple, kept.int().tolist()))
     expected = Counter()
     for fates in product([0, 1], repeat=sum(here)):
         chance = math.prod(1 - p if kept else p for kept in fates)
@@ -170,11 +162,6 @@ def test_modality_dropout_draws_coalitions_as_it_says(case, p, here):
         assert drawn[coalition] / n_rows == pytest.approx(chance, abs=5 * deviation + 1e-9)
 
 
-def test_modality_dropout_needs_a_probability(case):
-    with pytest.raises(InputError, match=r"strength must be a probability .* got 1\.5"):
-        begin("modality-dropout", case("sum")[0], 1.5)
-
-
 # --- ogm-ge ----------------------------------------------------------------------------------------------------------
 
 
@@ -183,7 +170,7 @@ def test_ogm_ge_damps_the_strong_encoder_alone(case, monkeypatch):
     batch = favour(network, batches[0], 0)
     plain = joint_gradients(network, batch)[1]
     monkeypatch.setattr(torch, "randn_like", torch.zeros_like)
-    begin("ogm-ge", network, 0.3)(network, batch, plan_of(2), step)
+    begin("ogm-ge", network, alpha=0.3)(network, batch, plan_of(2), step)
     strong, weak = ratios(network, step.gradients[0], plain)
     assert 0.01 < strong < 1 - math.tanh(0.3)  # as ρ > 1
     assert weak == pytest.approx(1)
@@ -255,14 +242,9 @@ def test_pmr_leaves_the_strongest_encoder_alone(case, fusion):
     network.encoders[1].register_forward_hook(lambda module, inputs, z: z - z.detach() + apart)
     plain = joint_gradients(network, batch)[1]
     expected = written_out.PMR(3, 5.0)(deepcopy(network), batch)
-    begin("pmr", network, 5.0)(network, batch, plan_of(3), step)
+    begin("pmr", network, alpha=5.0)(network, batch, plan_of(3), step)
     assert step.losses == [pytest.approx(expected, rel=1e-4)]  # β of the others is 1, for all their distance
-    changed = {
-        ".".join(name.split(".")[:2])
-        for name, gradient in step.gradients[0].items()
-        if not torch.allclose(gradient, plain[name], rtol=1e-4, atol=1e-6)
-    }
-    assert changed == {"encoders.0", "encoders.2"}
+    assert changed_parts(step.gradients[0], plain) == {"encoders.0", "encoders.2"}
 
 
 def test_pmr_has_a_gradient_on_a_prototype(case):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, fields
 from urllib.parse import quote, unquote
 
@@ -11,23 +10,23 @@ import torch
 
 from equilib_torch.data import Dataset
 from equilib_torch.errors import InputError
-from equilib_torch.methods import METHODS, Losses, Setting, Update
+from equilib_torch.methods import METHODS
 from equilib_torch.network import MultimodalNetwork
 from equilib_torch.parameters import format_spec
 from equilib_torch.training.arguments import parse_options
-from equilib_torch.training.state import check
 from equilib_torch.training.options import TrainOptions
+from equilib_torch.training.state import check
 
 OURS = ("equilib", "alternating")
 """Methods of this project; all others count as rivals."""
 
-_OF_ALL = ("backend", "dataset", "method", "seed", "output")  # the same for all variants, or said elsewhere
-_FREE = {f.name.replace("_", "-") for f in fields(TrainOptions) if f.name not in _OF_ALL}
+_COMMON = ("backend", "dataset", "method", "seed", "output")  # the same for all variants, or said elsewhere
+_OPTIONS = {f.name.replace("_", "-") for f in fields(TrainOptions) if f.name not in _COMMON}
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A way of training, to be run with several seeds.
+    """What is trained with several seeds: a method, with options of its own.
 
     Attributes:
         name: how it is called in tables and, as `slug`, in directories.
@@ -39,12 +38,12 @@ class Variant:
 
     @property
     def slug(self) -> str:
-        """The name of its directory, from which `name_of` makes the variant's name again."""
+        """Its name as that of a directory; `name_of` is the inverse."""
         return quote(self.name.replace(":", ","), safe=",=+")
 
 
 def name_of(slug: str) -> str:
-    """The name of the variant whose runs are in a directory of this name.
+    """Return the name of the variant whose runs are in a directory of this name.
 
     Example:
         >>> name_of("joint,fusion=memory")
@@ -54,72 +53,65 @@ def name_of(slug: str) -> str:
 
 
 def default_variants() -> list[str]:
-    """Every method, and joint training with the fusion of ours, so that a gain of the form is not taken for another."""
+    """Name every method, and joint training with the fusion of ours.
+
+    The latter is there so that a gain from the fusion is not credited to the method.
+    """
     return [*METHODS, "joint:fusion=memory"]
 
 
 def read_variant(text: str, common: TrainOptions) -> Variant:
-    """A variant by its text; what it does not say is as in `common`.
+    """Read a variant; what its text does not say is as in `common`.
 
-    `encoder` may be given more than once, for several modalities; all others once.
+    Args:
+        text: METHOD:name=value:…, a name being a parameter of the method or an option of a run. `encoder` may be given
+            more than once, for several modalities; all others once.
+        common: options of all variants.
 
     Raises:
-        InputError: an unknown method, option or value, named together with the variant.
+        InputError: an unknown method, name or value, named together with the variant.
 
     Example:
-        >>> read_variant("equilib:policy=random:inherit=false", TrainOptions(epochs=3)).options.inherit
-        False
+        >>> read_variant("equilib:alpha=0.5:policy=random", TrainOptions(epochs=3)).options.method
+        'equilib:alpha=0.5'
     """
     method, *items = text.split(":")
-    own = {parameter.written for parameter in METHODS.find(method, what="methods").parameters}
-    found: dict[str, list[str]] = {}
+    parameters = {parameter.written for parameter in METHODS.find(method, what="methods").parameters}
+    values: dict[str, list[str]] = {}
     for item in items:
-        option, equals, value = item.partition("=")
+        name, equals, value = item.partition("=")
         if not equals:
             raise InputError(f"methods: variant {text!r} must be METHOD:option=value, got {item!r}")
-        if option not in _FREE | own:
-            raise InputError(f"methods: variant {text!r} may set {', '.join(sorted(_FREE | own))}, got {option!r}")
-        if option in found and option != "encoder":
-            raise InputError(f"methods: variant {text!r} must set {option} once, got {value!r} too")
-        found.setdefault(option, []).append(value)
-    spec = format_spec(method, {option: values[0] for option, values in found.items() if option in own})
-    argv = [f"--{option}={found[option][0]}" for option in found if option not in {"encoder", *own}]
-    encoders = ["--encoder", *found["encoder"]] if "encoder" in found else []
+        if name not in _OPTIONS | parameters:
+            known = ", ".join(sorted(_OPTIONS | parameters))
+            raise InputError(f"methods: variant {text!r} may set {known}, got {name!r}")
+        if name in values and name != "encoder":
+            raise InputError(f"methods: variant {text!r} must set {name} once, got {value!r} too")
+        values.setdefault(name, []).append(value)
+    encoders = values.pop("encoder", [])
+    spec = format_spec(method, {name: value for name, (value,) in values.items() if name in parameters})
+    argv = ["--method", spec, *(f"--{name}={value}" for name, (value,) in values.items() if name not in parameters)]
+    argv += ["--encoder", *encoders] if encoders else []
     try:
-        options = parse_options("variant", "", ["--method", spec, *argv, *encoders], common)
+        return Variant(text, parse_options("variant", "", argv, common))
     except InputError as error:
         raise InputError(f"methods: variant {text!r}: {error}") from error
-    return Variant(text, options)
 
 
 def read_variants(texts: Sequence[str], common: TrainOptions, dataset: Dataset) -> list[Variant]:
-    """Several variants, checked: each of them can be trained on this data set.
+    """Read several variants, and check that each of them can be trained on this data set; nothing random is drawn.
 
     Raises:
         InputError: as `read_variant`; a variant named twice; options that do not fit the data.
     """
-    variants: list[Variant] = []
+    variants: dict[str, Variant] = {}
     for text in texts:
-        if any(variant.name == text for variant in variants):
+        if text in variants:
             raise InputError(f"methods must name every variant once, got {text!r} twice")
-        variants.append(read_variant(text, common))
+        variants[text] = read_variant(text, common)
         try:
-            _start(variants[-1].options, dataset)
+            with torch.device("meta"):  # without weights, a network says whether its encoders can read the data
+                MultimodalNetwork(check(variants[text].options, dataset))
         except InputError as error:
             raise InputError(f"methods: variant {text!r}: {error}") from error
-    return variants
-
-
-class _WouldTrainError(Exception):
-    """Everything was in order up to here."""
-
-
-def _start(options: TrainOptions, dataset: Dataset) -> None:
-    """Go as far as one can without training."""
-    config = check(options, dataset)
-    with torch.random.fork_rng(range(torch.cuda.device_count())), suppress(_WouldTrainError):
-        METHODS[options.method_name].begin(Setting(MultimodalNetwork(config), _would_train), options.parameters)
-
-
-def _would_train(update: Update | None) -> Losses:
-    raise _WouldTrainError
+    return list(variants.values())
