@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from itertools import chain
 
 import numpy as np
 import pytest
 import torch
 
 from equilib_torch import fit
-from equilib_torch.data.batches import EpochSampler, loader
+from equilib_torch.data.batches import loader
 from equilib_torch.training.evaluation import VALUES, evaluate
 
 
@@ -39,6 +42,26 @@ def test_evaluation_by_hand(make_dataset, make_network):
     assert network.training  # as it was before
 
 
+def test_coalitions_are_computed_in_the_context_given(make_dataset, make_network, monkeypatch):
+    dataset = make_dataset(2)
+    network, inside, calls = make_network(dataset, "sum"), [], []
+
+    @contextmanager
+    def note():
+        inside.append(True)
+        yield
+        inside.pop()
+
+    def spy(name, plain, *arguments):
+        calls.append((name, bool(inside)))
+        return plain(*arguments)
+
+    for name in ("encode", "every_coalition"):
+        monkeypatch.setattr(network, name, partial(spy, name, getattr(network, name)))
+    evaluate(network, loader(dataset, "val", 10), VALUES["accuracy"], around_coalitions=note)
+    assert calls == [("encode", False), ("every_coalition", True)] * 2
+
+
 def test_the_empty_coalition_is_the_majority_of_the_training_split(make_dataset, make_options):
     run = fit(make_options(epochs=1), make_dataset(2, missing=0.2))
     labels, splits = run.dataset.labels, run.dataset.splits
@@ -49,14 +72,30 @@ def test_the_empty_coalition_is_the_majority_of_the_training_split(make_dataset,
 # --- batches ---------------------------------------------------------------------------------------------------------
 
 
-def test_every_sample_is_in_one_batch_of_an_epoch():
-    sampler = EpochSampler(10, 4, seed=0)
-    seen = []
-    for sampler.epoch in (1, 2):
-        batches = list(sampler)
+def labels_of(batches):
+    return [batch.labels.tolist() for batch in batches]
+
+
+@pytest.fixture
+def numbered(make_dataset):
+    """A data set whose every sample has another label."""
+    dataset = make_dataset(1, rows=20)
+    return replace(dataset, labels=np.arange(20))
+
+
+def test_every_sample_is_in_one_batch_of_an_epoch(numbered):
+    rows = numbered.splits["train"].tolist()
+    seen = [labels_of(loader(numbered, "train", 4, shuffle=(0, epoch))) for epoch in (1, 1, 2)]
+    for batches in seen:
         assert [len(batch) for batch in batches] == [4, 4, 2]
-        assert len(sampler) == 3
-        seen.append([row for batch in batches for row in batch])
-        assert sorted(seen[-1]) == list(range(10))
-    assert seen[0] != seen[1]
-    assert list(EpochSampler(5, 4, seed=None)) == [[0, 1, 2, 3], [4]]
+        assert sorted(chain(*batches)) == rows
+    assert seen[0] == seen[1] != seen[2]
+    assert labels_of(loader(numbered, "train", 4)) == [rows[:4], rows[4:8], rows[8:]]
+
+
+@pytest.mark.parametrize("skip", [1, 2, 3])
+def test_a_pass_goes_on_where_it_was_left(numbered, skip):
+    everything = labels_of(loader(numbered, "train", 4, shuffle=(5, 1)))
+    before = torch.get_rng_state()
+    assert labels_of(loader(numbered, "train", 4, shuffle=(5, 1), skip=skip)) == everything[skip:]
+    assert torch.equal(torch.get_rng_state(), before)  # the number that a pass draws was drawn when it began

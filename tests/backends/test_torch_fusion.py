@@ -153,6 +153,18 @@ def test_only_the_memory_fusion_has_a_memory(case, fusion):
     assert (case(fusion)[1].memory is not None) == (fusion == "memory")
 
 
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_the_hooks_of_the_loop_reach_the_memory_and_change_nothing_else(case, fusion):
+    _, network, batch = case(fusion)
+    network.train()
+    network(batch)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    network.fusion.follow((1, 2, 0))
+    network.fusion.start_epoch(inherit=True)
+    changed = {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed == ({"fusion.memory.order", "fusion.memory.initial"} if fusion == "memory" else set())
+
+
 # --- building --------------------------------------------------------------------------------------------------------
 
 

@@ -93,6 +93,14 @@ def test_of_nobody_h_is_0():
     assert not memory.every_coalition(features, everything(3))[0].any()
 
 
+def test_modalities_are_written_in_the_order_that_it_follows():
+    features = features_of(3)
+    memory = memory_of(3)
+    memory.follow((2, 0, 1))
+    assert torch.equal(memory(features, everything(3)), memory_of(3, (2, 0, 1))(features, everything(3)))
+    assert not torch.equal(memory(features, everything(3)), memory_of(3)(features, everything(3)))
+
+
 def test_the_order_matters():
     features = features_of(2)
     assert not torch.allclose(
@@ -179,7 +187,7 @@ def test_without_inheritance_the_initial_state_stays():
 
 
 @pytest.mark.parametrize(("training", "gradients"), [(False, True), (False, False), (True, False)])
-def test_a_look_collects_nothing(training, gradients):
+def test_evaluation_collects_nothing(training, gradients):
     """In eval mode, or in training mode without gradients."""
     memory = memory_of(2).train(training)
     before = memory.initial.clone()

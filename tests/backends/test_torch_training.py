@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import replace
 from typing import get_args
 
@@ -11,14 +12,20 @@ import pytest
 import torch
 
 from equilib import contribution_shares, edm, shapley_scheduler, shapley_values
-from equilib_torch import InputError, fit, load_dataset, summarise, training
+from equilib_torch import InputError, fit, load_dataset, summarise
 from equilib_torch.data import Modality
 from equilib_torch.data.batches import loader
-from equilib_torch.methods import METHODS
+from equilib_torch.methods import METHODS, joint
+from equilib_torch.methods.base import stateless
 from equilib_torch.naming import by_coalition
 from equilib_torch.network import FusionName
+from equilib_torch.registry import Registry
+from equilib_torch.training import loop
+from equilib_torch.training import state as state_module
+from equilib_torch.training.device import find_machine
 from equilib_torch.training.evaluation import VALUES, evaluate
 from equilib_torch.training.planning import sufficiency
+from equilib_torch.training.step import make_step
 
 FUSIONS = get_args(FusionName)
 KINDS = ("vector", "sequence", "image", "colour")
@@ -35,6 +42,17 @@ def train(make_dataset, make_options):
     return run
 
 
+@pytest.fixture
+def change_method(monkeypatch):
+    """Change a method for the runs that begin from now on."""
+
+    def change(name, **changes):
+        entries = [replace(entry, **changes) if entry.name == name else entry for entry in METHODS.values()]
+        monkeypatch.setattr(state_module, "METHODS", Registry("method", entries))
+
+    return change
+
+
 def findings(run):
     """The summary without what may differ between equal runs."""
     summary = summarise(run, seconds_total=0.0)
@@ -43,6 +61,10 @@ def findings(run):
 
 def weights(run):
     return {name: tensor.clone() for name, tensor in run.network.state_dict().items()}
+
+
+def scores_of(run):
+    return [(record["accuracy"], record["log_likelihood"]) for record in run.history]
 
 
 def close(value):
@@ -104,13 +126,88 @@ def test_another_seed_gives_another_run(train):
     assert not torch.equal(a.network.heads[0].weight, b.network.heads[0].weight)
 
 
-def test_the_global_random_state_is_neither_used_nor_moved(train):
+def random_states():
+    return random.getstate(), str(np.random.get_state()), torch.get_rng_state().tolist()  # noqa: NPY002
+
+
+def test_the_global_random_states_are_neither_used_nor_moved(train):
     torch.manual_seed(5)
-    before = torch.get_rng_state()
+    before = random_states()
     a = train()
-    assert torch.equal(torch.get_rng_state(), before)
+    assert random_states() == before
     torch.manual_seed(6)
     assert train().history == a.history
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        torch.no_grad(),
+        torch.inference_mode(),
+        torch.autocast("cpu", dtype=torch.bfloat16),
+        torch.enable_grad(),
+    ],
+    ids=lambda context: type(context).__name__,
+)
+def test_the_context_of_the_caller_neither_counts_nor_changes(train, context):
+    expected = train(method="mmpareto", fusion="memory")
+    with context:
+        flags = torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu")
+        run = train(method="mmpareto", fusion="memory")
+        assert flags == (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu"))
+    assert run.history == expected.history
+    assert not any(tensor.is_inference() for tensor in run.network.state_dict().values())
+
+
+def test_the_default_dtype_of_the_caller_neither_counts_nor_changes(train):
+    expected = train()
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert train().history == expected.history
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_training_on_the_cpu_does_not_touch_cuda(train, monkeypatch):
+    def refuse(*arguments, **keywords):
+        raise AssertionError("CUDA was touched")
+
+    expected = train()
+    for name in ("_lazy_init", "_lazy_call", "get_rng_state", "set_rng_state", "is_available", "synchronize"):
+        monkeypatch.setattr(torch.cuda, name, refuse)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert train(device="cpu").history == expected.history
+
+
+def test_the_caller_s_accelerate_state_stays(train):
+    accelerate = pytest.importorskip("accelerate")
+    from accelerate.state import AcceleratorState, GradientState, PartialState
+
+    try:
+        accelerate.Accelerator(cpu=True, mixed_precision="bf16", gradient_accumulation_steps=3)
+        kinds = (AcceleratorState, PartialState, GradientState)
+        before = [dict(kind._shared_state) for kind in kinds]
+        train(precision="no")
+        assert [dict(kind._shared_state) for kind in kinds] == before
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()
+
+
+def test_a_launcher_s_variables_for_one_process_change_nothing(train, monkeypatch):
+    expected = train()
+    for name, value in {
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": "1",
+        "ACCELERATE_MIXED_PRECISION": "bf16",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert train().history == expected.history
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="training runs in one process, got WORLD_SIZE=2; start it without a launcher"):
+        train()
 
 
 @pytest.mark.parametrize("value", list(VALUES))
@@ -126,6 +223,39 @@ def test_on_epoch_changes_nothing(train):
     assert train(on_epoch=lambda record, network: torch.rand(3)).history[0] == train().history[0]
 
 
+def test_on_epoch_ends_a_run_by_returning_false(train):
+    full = train(epochs=6, lr=3e-2, noise=3.0)
+    run = train(epochs=6, lr=3e-2, noise=3.0, on_epoch=lambda record, network: record["epoch"] < 3)
+    assert run.history == full.history[:3]
+    assert run.best_epoch == max(range(3), key=lambda i: scores_of(run)[i]) + 1
+    again = evaluate(run.network, loader(run.dataset, "test", 256), VALUES["accuracy"])
+    assert np.array_equal(again.accuracies, run.test.accuracies)
+
+
+class Told:
+    """A progress that remembers what it was told."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __getattr__(self, name):
+        return lambda *arguments: self.calls.append((name, *arguments))
+
+
+def test_progress_is_told(make_dataset, make_options):
+    told = Told()
+    run = fit(make_options(epochs=2), make_dataset(), progress=told)  # 30 samples in batches of 8
+    epochs = [[("advance",)] * 4 + [("show", record)] for record in run.history]
+    assert told.calls == [("start", 8), ("advance", 0), *epochs[0], *epochs[1], ("close",)]
+
+
+def test_progress_ends_where_a_run_fails(make_dataset, make_options):
+    told = Told()
+    with pytest.raises(InputError, match="diverged"):
+        fit(make_options(lr=1e30, epochs=30, weight_decay=1e3), make_dataset(), progress=told)
+    assert told.calls[-1] == ("close",)
+
+
 # --- what is kept ----------------------------------------------------------------------------------------------------
 
 
@@ -136,7 +266,7 @@ def test_the_best_epoch_is_kept_and_tested(train):
         kept.append(None if network is None else {k: v.clone() for k, v in network.state_dict().items()})
 
     run = train(epochs=8, lr=3e-2, noise=3.0, on_epoch=note)
-    scores = [(record["accuracy"], record["log_likelihood"]) for record in run.history]
+    scores = scores_of(run)
     best = scores.index(max(scores))
     assert run.best_epoch == best + 1 < 8  # else the last would do as well
     improved = [i for i in range(8) if scores[i] > max(scores[:i], default=(-1.0, 0.0))]
@@ -163,11 +293,12 @@ def test_accuracy_decides_and_among_equals_the_likelihood(train, monkeypatch, ac
     ]
     scores = iter([*measured, measured[0]])  # the last is for the test split
 
-    def scripted(network, batches, value):
+    def scripted(network, batches, value, **context):
         table, likelihood = next(scores)
-        return evaluate(network, batches, value)._replace(values=table, accuracies=table, log_likelihood=likelihood)
+        measurement = evaluate(network, batches, value, **context)
+        return measurement._replace(values=table, accuracies=table, log_likelihood=likelihood)
 
-    monkeypatch.setattr(training, "evaluate", scripted)
+    monkeypatch.setattr(loop, "evaluate", scripted)
     assert train(2, epochs=len(measured)).best_epoch == best
 
 
@@ -223,7 +354,7 @@ def test_a_random_order_is_new_in_every_epoch_and_for_every_seed(train):
 
 
 def test_updates_go_to_the_weak(train):
-    run = train(3, updates=9, epochs=3)
+    run = train(3, method="equilib:updates-per-batch=9", epochs=3)
     for last, record in zip(run.history, run.history[1:], strict=False):
         assert sum(record["updates"].values()) == 9
         weak_first = [record["updates"][name] for name in last["next_order"]]
@@ -232,21 +363,16 @@ def test_updates_go_to_the_weak(train):
     assert run.history[-1]["updates"] != run.history[0]["updates"]
 
 
-def test_the_plan_is_carried_out(train, monkeypatch):
+def test_the_plan_is_carried_out(train, change_method):
     """The method gets the order and the updates that the record says."""
     plans = []
 
-    def start(setting):
-        update = METHODS["equilib"].start(setting)
+    def spy(network, batch, plan, step):
+        plans.append(plan)
+        joint.update(network, batch, plan, step)
 
-        def spy(network, batch, plan, step):
-            plans.append(plan)
-            update(network, batch, plan, step)
-
-        return spy
-
-    monkeypatch.setitem(training.METHODS, "joint", replace(METHODS["equilib"], start=start))
-    run = train(3, method="joint", updates=7, epochs=3, batch_size=8)
+    change_method("equilib", start=stateless(spy), keywords=())
+    run = train(3, method="equilib:updates-per-batch=7", epochs=3, batch_size=8)
     assert len(plans) == 3 * 4  # 30 samples: the last batch has 6
     for i, record in enumerate(run.history):
         for plan in plans[4 * i : 4 * i + 4]:
@@ -304,7 +430,7 @@ def test_bf16_is_close_to_float32(train, method, fusion):
     assert all(tensor.dtype != torch.bfloat16 for tensor in weights(half).values())
 
 
-def test_in_bf16_an_update_sees_the_weights_of_the_one_before(train, monkeypatch):
+def test_in_bf16_an_update_sees_the_weights_of_the_one_before(train, change_method):
     """Autocast keeps its copies of the weights until it is left, and one batch has several updates."""
     seen = []
 
@@ -315,9 +441,27 @@ def test_in_bf16_an_update_sees_the_weights_of_the_one_before(train, monkeypatch
             seen.append(logits.detach().float().clone())
             step(torch.nn.functional.cross_entropy(logits, batch.labels))
 
-    monkeypatch.setitem(training.METHODS, "joint", replace(METHODS["joint"], start=lambda setting: update))
+    change_method("joint", start=stateless(update))
     train(2, method="joint", precision="bf16", epochs=1, batch_size=30, lr=0.5)
     assert not torch.equal(seen[0], seen[1])
+
+
+@pytest.mark.parametrize("shape", [(8, 4, 3, 3), (5, 3)])
+def test_the_memory_format_of_a_gradient_changes_no_update(shape):
+    """A fused optimiser goes through weights and gradients as they lie in memory."""
+
+    def updated(fused, adjust):
+        torch.manual_seed(0)
+        weight = torch.nn.Parameter(torch.randn(shape).movedim(1, -1).contiguous().movedim(-1, 1))
+        optimiser = torch.optim.AdamW([weight], lr=0.1, fused=fused)
+        step = make_step(optimiser, find_machine("cpu", "no").new_scaler(), [])
+        for factor in torch.randn(2, *shape):
+            step((factor * weight).sum(), adjust(weight, factor.contiguous()))
+        return weight.detach()
+
+    expected = updated(False, lambda weight, gradient: None)
+    laid_out_anew = updated(True, lambda weight, gradient: lambda: setattr(weight, "grad", gradient))
+    torch.testing.assert_close(laid_out_anew, expected)
 
 
 @pytest.mark.parametrize("lr", [1e30, 1e3])
@@ -341,11 +485,11 @@ def test_test_data_that_overflow_are_no_result(make_dataset, make_options, value
 def test_options_that_do_not_fit_the_data(train):
     with pytest.raises(InputError, match="batch-size must be at most the 30 training samples, got 31"):
         train(2, batch_size=31)
-    with pytest.raises(InputError, match="updates must be 3, one per modality, to 1048576, got 2"):
-        train(3, updates=2)
+    with pytest.raises(InputError, match="updates-per-batch must be at least 3, one per modality, got 2"):
+        train(3, method="equilib:updates-per-batch=2")
     with pytest.raises(InputError, match="toy has no modality 'z'"):
         train(2, encoder=["z=mlp"])
-    assert train(2, batch_size=30, updates=2, epochs=1).best_epoch == 1
+    assert train(2, batch_size=30, method="equilib:updates-per-batch=2", epochs=1).best_epoch == 1
 
 
 def test_options_are_checked(make_options):
@@ -358,7 +502,6 @@ def test_options_are_checked(make_options):
         ("weight_decay", -1.0, "weight-decay must be at least 0"),
         ("lr", math.nan, "lr must be positive and finite"),
         ("encoder", ["=mlp"], "encoder must be given as MODALITY=NAME"),
-        ("updates", 0, "updates must be at least 1"),
     ]:
         with pytest.raises(InputError, match=rule):
             make_options(**{name: value})

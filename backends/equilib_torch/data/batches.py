@@ -111,7 +111,7 @@ def loader(
     return DataLoader(
         _Batches(dataset, rows),
         batch_sampler=cast(Iterable[list[int]], batches[skip:]),  # arrays will do, which are smaller than lists
-        collate_fn=lambda batch: batch if device is None else batch.to(device),
+        collate_fn=lambda batch: batch if device is None else cast(Batch, batch).to(device),
         # A pass draws one number when it begins, which one that goes on has drawn before.
         generator=torch.Generator() if skip else None,
     )

@@ -33,7 +33,7 @@ class Fusion(nn.Module, ABC):
         """Begin an epoch, from what the one before left if `inherit`; by default, it leaves nothing."""
 
     def every_coalition(self, features: Sequence[Tensor], unimodal: Sequence[Tensor], present: Tensor) -> Tensor:
-        """Compute the logits of each of the 2ⁿ coalitions, (2ⁿ, B, n_classes), in the order of every coalition table."""
+        """Compute the logits of each of the 2ⁿ coalitions, (2ⁿ, B, n_classes), in the order of every table."""
         logits: Tensor = self(features, unimodal, present & _table(len(features), present))
         return logits
 

@@ -62,10 +62,9 @@ def find_machine(device: str, precision: str) -> Machine:
         device(type='cpu')
     """
     _require_one_process()
-    available = torch.cuda.is_available()
-    if device == "cuda" and not available:
+    on_cuda = device != "cpu" and torch.cuda.is_available()
+    if device == "cuda" and not on_cuda:
         raise InputError("device must be available, got 'cuda' on a machine without a CUDA device; use auto or cpu")
-    on_cuda = available and device != "cpu"
     if precision == "fp16" and not on_cuda:
         raise InputError("precision must suit the device, got 'fp16' on a CPU; use bf16 or no")
     return Machine(torch.device("cuda", torch.cuda.current_device()) if on_cuda else torch.device("cpu"), precision)

@@ -259,8 +259,11 @@ class State:
         self.network.load_state_dict(saved["network"])
         for name, buffer in self._unsaved_buffers().items():
             buffer.copy_(saved["buffers"][name])
-        names = [name for name, _ in self.network.named_parameters()]
-        moments = {i: saved["optimiser"][name] for i, name in enumerate(names) if name in saved["optimiser"]}
+        moments = {
+            i: {key: _laid_out_like(parameter, value) for key, value in saved["optimiser"][name].items()}
+            for i, (name, parameter) in enumerate(self.network.named_parameters())
+            if name in saved["optimiser"]
+        }
         groups = self.optimiser.state_dict()["param_groups"]  # options and position determine all that is in them
         self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
         self.scaler.load_state_dict(saved["scaler"])
@@ -268,7 +271,7 @@ class State:
         average = np.array(saved["scheduler"]["average"], dtype=np.float64)
         self.measured = SchedulerState(np.array(saved["scheduler"]["step"], dtype=np.int32), average)
         plan = {name: tuple(value) if isinstance(value, list) else value for name, value in saved["plan"].items()}
-        self.plan = Plan(**plan)
+        self.plan = Plan(**cast(dict[str, Any], plan))
         self.history[:] = saved["history"]
         self.best = None if saved["best"] is None else Best(**saved["best"])
         self.losses[:] = saved["losses"].to(self.machine.device).unbind()
@@ -287,6 +290,11 @@ def seed(machine: Machine, *key: int) -> None:
     number = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
     for generator in machine.generators.values():
         generator.manual_seed(number)
+
+
+def _laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:
+    """Give what an optimiser keeps of a parameter its memory format: a fused one takes that for granted."""
+    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
 
 
 def _copied(value: Any) -> Any:

@@ -27,9 +27,18 @@ def make_step(optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler, lo
             if adjust is not None:
                 scaler.unscale_(optimiser)
                 adjust()
+                _align_gradients(optimiser)
         scaler.step(optimiser)
         scaler.update()
         torch.clear_autocast_cache()  # it holds the weights as they were before this update, which others may follow
         losses.append(loss.detach())
 
     return step
+
+
+def _align_gradients(optimiser: torch.optim.Optimizer) -> None:
+    """Give every gradient its parameter's memory format, as autograd does: a fused optimiser takes that for granted."""
+    for group in optimiser.param_groups:
+        for parameter in group["params"]:
+            if parameter.grad is not None and parameter.grad.stride() != parameter.stride():
+                parameter.grad = torch.empty_like(parameter).copy_(parameter.grad)
