@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -16,11 +15,10 @@ from equilib_torch.data import Modality
 from equilib_torch.data.batches import loader
 from equilib_torch.methods import METHODS
 from equilib_torch.naming import by_coalition
-from equilib_torch.network import FusionName
+from equilib_torch.network import FUSIONS
 from equilib_torch.training.evaluation import VALUES, evaluate
 from equilib_torch.training.planning import sufficiency
 
-FUSIONS = get_args(FusionName)
 KINDS = ("vector", "sequence", "image", "colour")
 
 

@@ -18,7 +18,7 @@ from equilib_torch.training.arguments import parse_options
 from equilib_torch.training.state import check
 from equilib_torch.training.options import TrainOptions
 
-OURS = ("equilib", "alternating")
+OURS = tuple(name for name, method in METHODS.items() if method.ours)
 """Methods of this project; all others count as rivals."""
 
 _OF_ALL = ("backend", "dataset", "method", "seed", "output")  # the same for all variants, or said elsewhere
