@@ -17,7 +17,7 @@ import yaml
 
 from equilib.train import main
 from equilib_torch import TrainOptions, cli
-from equilib_torch.data import DESCRIPTIONS
+from equilib_torch.data import DATASETS
 from equilib_torch.methods import METHODS
 from equilib_torch.network.encoders import ENCODERS
 
@@ -108,7 +108,7 @@ def test_options_reach_the_run(command, monkeypatch):
 
 @pytest.mark.parametrize(
     ("what", "known"),
-    [("backends", ["torch"]), ("datasets", DESCRIPTIONS), ("methods", METHODS), ("encoders", ENCODERS)],
+    [("backends", ["torch"]), ("datasets", DATASETS), ("methods", METHODS), ("encoders", ENCODERS)],
 )
 def test_list(capsys, what, known):
     assert main(["--list", what]) == 0

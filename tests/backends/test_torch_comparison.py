@@ -27,7 +27,7 @@ from equilib_torch.comparison.queue import read_outcomes
 from equilib_torch.comparison.table import summarise_runs
 from equilib_torch.comparison.variants import read_variants
 from equilib_torch.comparison.workers import run_in_workers
-from equilib_torch.data import DESCRIPTIONS
+from equilib_torch.data import DATASETS
 from equilib_torch.methods import METHODS
 
 N = 60
@@ -168,7 +168,7 @@ def test_the_table_follows_from_the_directory_alone(finished):
     assert [repr(row.mean("accuracy")) for row in found.rows] == [row["accuracy_mean"] for row in table(finished)]
 
 
-@pytest.mark.parametrize(("what", "known"), [("datasets", DESCRIPTIONS), ("methods", METHODS)])
+@pytest.mark.parametrize(("what", "known"), [("datasets", DATASETS), ("methods", METHODS)])
 def test_list(capsys, what, known):
     assert main(["--list", what]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(known)

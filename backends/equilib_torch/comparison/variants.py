@@ -67,7 +67,7 @@ def read_variant(text: str, common: TrainOptions) -> Variant:
         InputError: an unknown method, option or value, named together with the variant.
 
     Example:
-        >>> read_variant("equilib:policy=random:inherit=false", TrainOptions(epochs=3)).options.inherit
+        >>> read_variant("equilib:policy=random:memory-inherit=false", TrainOptions(epochs=3)).options.memory_inherit
         False
     """
     method, *items = text.split(":")

@@ -123,7 +123,7 @@ def train(state: State, until: int, *, progress: Progress | None = None) -> None
             plan, position = state.plan._replace(epoch=state.epoch), state.update % per_epoch
             if position == 0:
                 seed(state.machine, state.options.seed, state.epoch)
-                network.fusion.start_epoch(inherit=state.options.inherit)
+                network.fusion.start_epoch(inherit=state.options.memory_inherit)
             for batch in islice(state.batches("train", skip=position), until - state.update):
                 for group in state.optimiser.param_groups:
                     group["lr"] = state.learning_rate
@@ -184,7 +184,7 @@ def finish(state: State) -> Run:
 
 
 def _evaluate(state: State, network: MultimodalNetwork, split: str) -> Evaluation:
-    clock, value = state.clock, VALUES[state.options.value]
+    clock, value = state.clock, VALUES[state.options.coalition_value]
     with clock.measure("evaluate"), state.machine.autocast():
         batches = state.batches(split)
         return evaluate(network, batches, value, around_coalitions=partial(clock.measure, "schedule"))

@@ -17,7 +17,6 @@ from equilib_torch.data.batches import Batch, loader
 from equilib_torch.errors import InputError
 from equilib_torch.methods import METHODS, Losses, LossFunction, Plan, Setting, Update
 from equilib_torch.methods.rehearsal import rehearse
-from equilib_torch.network import Mapping as MemoryMapping
 from equilib_torch.network import MultimodalNetwork, NetworkConfig, configure
 from equilib_torch.training.clock import Clock
 from equilib_torch.training.device import Machine, apart_from_caller, find_machine
@@ -47,7 +46,7 @@ def check(options: TrainOptions, dataset: Dataset) -> NetworkConfig:
         fusion=options.chosen_fusion,
         width=options.width,
         dropout=options.dropout,
-        mapping=cast(MemoryMapping, options.mapping),
+        mapping=options.memory_mapping,
     )
 
 
@@ -151,7 +150,7 @@ class State:
         scheduler = shapley_scheduler(
             len(dataset.modalities),
             policy=options.policy,
-            smoothing=options.smoothing,
+            smoothing=options.shapley_smoothing,
             n_updates=options.parameters.get("updates_per_batch"),
             seed=options.seed,
         )
