@@ -15,8 +15,8 @@ from equilib_torch.methods import METHODS, Losses, Setting, Update
 from equilib_torch.network import MultimodalNetwork
 from equilib_torch.parameters import format_spec
 from equilib_torch.training.arguments import parse_options
-from equilib_torch.training.state import check
 from equilib_torch.training.options import TrainOptions
+from equilib_torch.training.state import check
 
 OURS = tuple(name for name, method in METHODS.items() if method.ours)
 """Methods of this project; all others count as rivals."""

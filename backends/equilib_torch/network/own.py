@@ -77,7 +77,7 @@ def _count_features(module: nn.Module, modality: Modality, rows: np.ndarray) -> 
         raise InputError(f"{owner} must know its shapes, got lazy parameters; call it on a batch first")
     try:
         encoder = OwnEncoder(module).cpu().eval()  # in eval mode, a few samples leave no trace in a batch norm
-        with torch.no_grad():
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
             features = encoder(batch.inputs, batch.lengths)
     except Exception as error:  # whatever a module of somebody's own may raise
         reason = " ".join(str(error).split())[:200]

@@ -132,7 +132,9 @@ def describe_old_spelling(name: str, value: object, method: str, prefix: str = "
     if value is None:  # as in a config.yaml of 0.1.0
         return f"{prefix}{name} is no option any more: leave it out"
     entry = METHODS.get(split_spec(method)[0])
-    declared = () if entry is None else entry.keywords if name == "strength" else entry.parameters[len(entry.keywords) :]
+    declared = (
+        () if entry is None else entry.keywords if name == "strength" else entry.parameters[len(entry.keywords) :]
+    )
     if not declared:
         return f"{prefix}{name} is now a parameter of the method, and {method} has none like it: leave it out"
     spec = f"{method}:{declared[0].written}={value}"
