@@ -42,6 +42,12 @@ def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - this very Python
 
 
+def run_script(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command `equilib` that was installed beside this Python."""
+    command = [str(Path(sys.executable).with_name("equilib")), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - what the wheel installed
+
+
 def check_contents(wheel: Path) -> None:
     """Everything that must be inside is, and nothing else has slipped in."""
     names = set(zipfile.ZipFile(wheel).namelist())
@@ -61,7 +67,14 @@ def check_core() -> None:
     require("site-packages" in equilib.__file__, "equilib comes from the wheel")
     require(shapley_schedule([0.6, 0.2]).order.tolist() == [1, 0] and edm([1.0, 1.0]) == 0, "the core works on NumPy")
     require("torch" not in sys.modules, "without torch")
-    for arguments in (["train"], ["train", "--list", "datasets"], ["compare"]):
+    version = run_script("--version")
+    require(version.stdout == f"equilib {equilib.__version__}\n", "equilib --version says the version")
+    helped = run_script("--help")
+    require(helped.returncode == 0 and "compare" in helped.stdout, "equilib --help names the commands")
+    for what, name in (("datasets", "av-digits"), ("estimators", "exact"), ("backends", "torch")):
+        listed = run("train", "--list", what)
+        require(listed.returncode == 0 and name in listed.stdout, f"train --list {what} needs no extra")
+    for arguments in (["train"], ["train", "--help"], ["train", "--list", "methods"], ["compare"]):
         result = run(*arguments)
         lines = result.stderr.splitlines()
         told = result.returncode == 2 and len(lines) == 1 and "pip install '.[torch]'" in lines[0]
@@ -77,6 +90,8 @@ def check_torch() -> None:
     require(any(entry.group == KERNELS and entry.name == "cupy" for entry in entries), "the kernels cupy are there")
     listed = run("train", "--list", "datasets")
     require(listed.returncode == 0 and "av-digits" in listed.stdout, "train --list datasets works")
+    helped = run_script("train", "--help")
+    require(helped.returncode == 0 and "--coalition-value" in helped.stdout, "equilib train --help shows the options")
     with tempfile.TemporaryDirectory() as folder:
         common = ("--dataset", "mfeat-small", "--epochs", "1", "--output")
         trained = run("train", *common, f"{folder}/run")

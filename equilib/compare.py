@@ -10,7 +10,7 @@ from equilib._commands import run_command
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare as the command line says and return the exit code."""
-    return run_command("equilib.compare", argv, lambda backend, rest: backend.compare(rest))
+    return run_command("compare", argv)
 
 
 if __name__ == "__main__":

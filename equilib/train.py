@@ -10,7 +10,7 @@ from equilib._commands import run_command
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train as the command line says and return the exit code."""
-    return run_command("equilib.train", argv, lambda backend, rest: backend.train(rest))
+    return run_command("train", argv)
 
 
 if __name__ == "__main__":

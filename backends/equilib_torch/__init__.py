@@ -9,7 +9,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -68,28 +69,23 @@ class TorchBackend:
     def train(self, argv: Sequence[str]) -> int:
         """Run the training command with these arguments and return its exit code."""
         _wait_quietly()
-        try:
+        with _naming_the_extra():
             from equilib_torch.commands.train import train_command
-        except ModuleNotFoundError as error:
-            raise _explained(error) from error
         return train_command(argv)
 
     def compare(self, argv: Sequence[str]) -> int:
         """Run the comparing command with these arguments and return its exit code."""
         _wait_quietly()
-        try:
+        with _naming_the_extra():
             from equilib_torch.commands.compare import compare_command
-        except ModuleNotFoundError as error:
-            raise _explained(error) from error
         return compare_command(argv)
 
     def names(self, what: Listing) -> Mapping[str, str]:
-        """Known data sets, methods or encoders, each with a one-line description."""
-        try:
-            from equilib_torch.commands.train import known_names
-        except ModuleNotFoundError as error:
-            raise _explained(error) from error
-        return known_names(what)
+        """Describe the known data sets, methods and so on, by name."""
+        with _naming_the_extra():
+            from equilib_torch.commands.listing import known_names
+
+            return known_names(what)
 
 
 def _wait_quietly() -> None:
@@ -98,13 +94,18 @@ def _wait_quietly() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def _explained(error: ModuleNotFoundError) -> Exception:
-    """What to raise for a failed import: a module of ours is a fault and shown as such, any other a missing extra."""
-    if error.name is None or error.name.startswith("equilib"):
-        return error
-    return BackendError(
-        f"backend torch needs the package {error.name}: install it by pip install '.[torch]' in a checkout of equilib"
-    )
+@contextmanager
+def _naming_the_extra() -> Iterator[None]:
+    """Name the extra where a package is missing; a missing module of ours is a fault and shown as such."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("equilib"):
+            raise
+        raise BackendError(
+            f"backend torch needs the package {error.name}, which is not installed; in a checkout of equilib, install "
+            "the extra by: pip install '.[torch]'"
+        ) from error
 
 
 BACKEND = TorchBackend()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -13,12 +14,13 @@ import numpy.typing as npt
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
+from torch import nn
 
 from equilib_torch.data import Kind, Modality
 from equilib_torch.data.batches import Batch, Column, column, join
 from equilib_torch.errors import InputError
 from equilib_torch.files import write_atomically
-from equilib_torch.network import ModalityConfig, MultimodalNetwork, NetworkConfig
+from equilib_torch.network import ModalityConfig, MultimodalNetwork, NetworkConfig, match_own_encoders
 
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 Inputs = Mapping[str, npt.NDArray[Any]]
@@ -92,24 +94,32 @@ class MultimodalClassifier:
         write_atomically(directory / _WEIGHTS, safetensors.torch.save(weights))
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path, *, device: str = "cpu") -> MultimodalClassifier:
+    def from_pretrained(
+        cls, directory: str | Path, *, device: str = "cpu", encoders: Mapping[str, nn.Module] | None = None
+    ) -> MultimodalClassifier:
         """Load what `save_pretrained` wrote, or the best model of a run directory.
 
+        Args:
+            directory: of the model or the run.
+            device: where to predict.
+            encoders: for a model trained with modules of one's own, new ones of the same make, by modality. They are
+                copied, and the copies get the saved weights.
+
         Raises:
-            InputError: the directory holds no model, or a damaged one.
+            InputError: the directory holds no model, or a damaged one; or modules that do not fit it.
         """
         directory = Path(directory)
         best = directory / "checkpoints" / "best"
         if best.is_dir():
             directory = best
-        try:
-            network = MultimodalNetwork(_read_config(directory / _CONFIG))
+        with _described(directory, "the saved model is damaged"):
+            config = _read_config(directory / _CONFIG)
+        match_own_encoders(config, encoders or {})
+        own = ", ".join(m.name for m in config.modalities if m.encoder is None)
+        hint = f", or its weights do not fit the modules given for {own}" if own else ""
+        with _described(directory, f"the saved model is damaged{hint}"):
+            network = MultimodalNetwork(config, encoders)
             network.load_state_dict(safetensors.torch.load_file(directory / _WEIGHTS))
-        except OSError as error:
-            raise InputError(f"{str(directory)!r}: holds no saved model ({error.strerror})") from error
-        except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"{str(directory)!r}: the saved model is damaged ({reason})") from error
         try:
             return cls(network.to(device))
         except (RuntimeError, AssertionError) as error:  # torch raises either for a device it does not have
@@ -123,7 +133,24 @@ class MultimodalClassifier:
             raise InputError(f"inputs must name some of the modalities {', '.join(self.modalities_)}, got {got}")
         arrays = {key: _array(key, value) for key, value in inputs.items()}
         n_rows = len(arrays[given[0]])
-        return join([_column(m, arrays, n_rows) for m in self.network.config.modalities])
+        return join(
+            [
+                _column(m, arrays, n_rows, any_length=self.network.reads_any_length(k))
+                for k, m in enumerate(self.network.config.modalities)
+            ]
+        )
+
+
+@contextmanager
+def _described(directory: Path, fault: str) -> Iterator[None]:
+    """Say in one line what is wrong with a model that cannot be read."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{str(directory)!r}: holds no saved model ({error.strerror})") from error
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{str(directory)!r}: {fault} ({reason})") from error
 
 
 def _array(key: str, value: npt.ArrayLike) -> npt.NDArray[Any]:
@@ -136,7 +163,7 @@ def _array(key: str, value: npt.ArrayLike) -> npt.NDArray[Any]:
     return array
 
 
-def _column(config: ModalityConfig, inputs: Inputs, n_rows: int) -> Column:
+def _column(config: ModalityConfig, inputs: Inputs, n_rows: int, *, any_length: bool) -> Column:
     """One modality of N samples: checked like training data where it is given, else absent everywhere."""
     name, sequence = config.name, config.kind == "sequence"
     present = inputs.get(f"{name}_present", np.full(n_rows, name in inputs))
@@ -149,7 +176,7 @@ def _column(config: ModalityConfig, inputs: Inputs, n_rows: int) -> Column:
         ones = torch.ones(n_rows, dtype=torch.int64) if sequence else None
         return Column(torch.zeros(n_rows, *config.shape), ones, torch.zeros(n_rows, dtype=torch.bool))
     values = inputs[name]
-    free = 1 if sequence and config.encoder == "temporal-cnn" else 0  # it alone reads any number of frames
+    free = 1 if sequence and any_length else 0
     if values.ndim != len(config.shape) + 1 or values.shape[1 + free :] != config.shape[free:]:
         raise InputError(f"{name}: samples must have shape {config.shape}, got {values.shape[1:]}")
     if len(values) != n_rows:

@@ -71,7 +71,13 @@ def ablations(dataset: str, n_modalities: int) -> dict[str, list[str]]:
         return {}
     changes = {method: [f"policy={order}" for order in ORDERS] for method in OURS}
     if dataset in THOROUGH:
-        changes["equilib"] += ["policy=fixed", "inherit=false", "mapping=none", "mapping=both", "fusion=sum"]
+        changes["equilib"] += [
+            "policy=fixed",
+            "memory-inherit=false",
+            "memory-mapping=none",
+            "memory-mapping=both",
+            "fusion=sum",
+        ]
         changes["alternating"] += ["policy=fixed", f"updates-per-batch={n_modalities + 2}"]
     return {method: [f"{method}:{change}" for change in of] for method, of in changes.items()}
 

@@ -22,7 +22,7 @@ PARTS = [("a",), ("b",), ("c",), ("a", "b"), ("b", "c"), ("a", "b", "c")]
 @pytest.fixture(scope="module")
 def run(make_dataset, make_options):
     dataset = make_dataset(3, kinds=KINDS, missing=0.2, classes=CLASSES)
-    return fit(make_options(mapping="both", epochs=3), dataset)
+    return fit(make_options(memory_mapping="both", epochs=3), dataset)
 
 
 @pytest.fixture(scope="module")

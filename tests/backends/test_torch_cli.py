@@ -15,11 +15,17 @@ import numpy as np
 import pytest
 import yaml
 
+import equilib
+from equilib import _commands
 from equilib.train import main
-from equilib_torch import TrainOptions, cli
-from equilib_torch.data import DESCRIPTIONS
+from equilib_torch import TrainOptions
+from equilib_torch.data import DATASETS
 from equilib_torch.methods import METHODS
-from equilib_torch.network.encoders import ENCODERS
+from equilib_torch.methods.base import stateless
+from equilib_torch.network import ENCODERS, FUSIONS
+from equilib_torch.training import loop
+from equilib_torch.training.evaluation import VALUES
+from equilib_torch.training.options import GROUPS
 
 N = 60
 
@@ -59,7 +65,7 @@ def command(save, capsys):
 def messages(err):
     """Lines on standard error, without the progress bar, which rewrites its own line."""
     lines = err.replace("\r", "\n").splitlines()
-    return [line for line in lines if line.strip() and not re.match(r"(epoch \d+/\d+:)? *\d+%\|", line)]
+    return [line for line in lines if line.strip() and not re.match(r"(epoch \d+(/\d+)?:)? *\d+%\|", line)]
 
 
 def refused(result, message):
@@ -86,52 +92,151 @@ def test_it_ends_with_a_summary(command):
 
 
 def test_options_reach_the_run(command, monkeypatch):
-    asked = []
+    requests = []
 
     def stop(options, dataset, **_):
-        asked.append((options, dataset.name))
+        requests.append((options, dataset.name))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "Training", stop)
+    monkeypatch.setattr(loop, "fit", stop)
     argv = (
-        "--encoder a=mlp b=mlp --policy random --value probability --updates 5 --smoothing 0.5 --lr 0.01 --strength 0.5"
+        "--encoder a=mlp b=mlp --policy random --coalition-value probability --shapley-smoothing 0.5 --lr 0.01 "
+        "--method equilib:updates-per-batch=5:alpha=0.5 --memory-inherit false --memory-mapping both"
     )
-    assert command(*argv.split(), "--inherit", "false")[0] == 130
-    options, name = asked[0]
+    assert command(*argv.split())[0] == 130
+    options, name = requests[0]
     assert name == "toy"
     assert options.encoders == {"a": "mlp", "b": "mlp"}
-    assert (options.policy, options.value, options.updates) == ("random", "probability", 5)
-    assert (options.smoothing, options.lr, options.inherit) == (0.5, 0.01, False)
-    assert (options.width, options.batch_size, options.fusion) == (16, 8, None)
-    assert (options.method, options.chosen_strength) == ("equilib", 0.5)
+    assert options.parameters == {"alpha": 0.5, "updates_per_batch": 5}
+    expected = {
+        **{"policy": "random", "coalition_value": "probability", "shapley_smoothing": 0.5, "lr": 0.01, "width": 16},
+        **{"memory_inherit": False, "memory_mapping": "both", "fusion": None, "batch_size": 8, "epochs": 1},
+    }
+    assert {key: getattr(options, key) for key in expected} == expected
 
 
-@pytest.mark.parametrize(
-    ("what", "known"),
-    [("backends", ["torch"]), ("datasets", DESCRIPTIONS), ("methods", METHODS), ("encoders", ENCODERS)],
-)
-def test_list(capsys, what, known):
+def test_quiet_leaves_where_it_was_written(command, tmp_path):
+    assert command("--quiet") == (0, "", [])
+    code, out, lines = command("--quiet", "--output", tmp_path / "run")
+    assert (code, lines) == (0, [])
+    assert out.split() == ["written", "to", str(tmp_path / "run")]
+
+
+KNOWN = {
+    "backends": ["torch"],
+    "datasets": DATASETS,
+    "methods": METHODS,
+    "fusions": FUSIONS,
+    "encoders": ENCODERS,
+    "values": VALUES,
+    "estimators": equilib.estimators.ESTIMATORS,
+}
+
+
+@pytest.mark.parametrize("what", KNOWN)
+def test_list(capsys, what):
     assert main(["--list", what]) == 0
     out, err = capsys.readouterr()
-    assert [line.split()[0] for line in out.splitlines()] == list(known)
-    assert all(len(line.split()) > 2 for line in out.splitlines())
+    assert [line.split()[0] for line in out.splitlines() if line[0] != " "] == list(KNOWN[what])
     assert err == ""
 
 
-def test_help_names_every_option(capsys):
+def test_every_kind_is_listed():
+    assert set(KNOWN) == set(_commands._LISTS)
+
+
+@pytest.mark.parametrize("registry", [DATASETS, METHODS, FUSIONS, ENCODERS, VALUES])
+def test_every_entry_is_described_in_one_line(registry):
+    assert list(registry) == [entry.name for entry in registry.values()]
+    assert all(re.fullmatch(r"\S.{9,}", text) for text in registry.descriptions().values())
+
+
+def test_methods_are_listed_with_their_parameters(capsys):
+    main(["--list", "methods"])
+    blocks = re.split(r"\n(?=\S)", capsys.readouterr().out.rstrip())
+    for method, block in zip(METHODS.values(), blocks, strict=True):
+        lines = [line.strip() for line in block.splitlines()[1:]]
+        assert len(lines) == len(method.parameters)
+        for parameter, line in zip(method.parameters, lines, strict=True):
+            assert line.startswith(f"{parameter.written}={parameter.rule}")
+            assert (f"(default: {parameter.default})" in line) == (parameter.default is not None)
+
+
+def help_text(capsys, command="train"):
     with pytest.raises(SystemExit) as stop:
-        main(["--help"])
-    out = capsys.readouterr().out
+        _commands.main([command, "--help"])
     assert stop.value.code == 0
-    for name in vars(TrainOptions()):
-        assert f"--{name.replace('_', '-')}" in out
-    assert "--list" in out
-    for method in METHODS.values():  # lines may break anywhere
-        number = f"{method.name}: {method.tunes} ({method.strength:g})"
-        assert ("".join(number.split()) in "".join(out.split())) == bool(method.tunes)
+    return capsys.readouterr().out
+
+
+def test_help_shows_every_option_in_its_group(capsys):
+    _, *groups = re.split(rf"\n({'|'.join(GROUPS)}):\n", help_text(capsys))
+    assert groups[::2] == list(GROUPS)
+    for options, text in zip(GROUPS.values(), groups[1::2], strict=True):
+        flags = re.findall(r"^  --([a-z-]+)", text, re.MULTILINE)
+        assert flags == [name.replace("_", "-") for name in options.__dataclass_fields__]
+
+
+@pytest.mark.parametrize("command", ["train", "compare"])
+def test_help_says_what_is_known(capsys, command):
+    text = "".join(help_text(capsys, command).split())
+    for registry in (DATASETS, METHODS if command == "train" else (), FUSIONS, ENCODERS, VALUES):
+        assert ",".join(registry) in text
+    assert "--list" in text
+    assert "--quiet" in text
+
+
+# --- the command equilib ---------------------------------------------------------------------------------------------
+
+
+def test_the_command_names_its_commands(capsys):
+    for argv in ([], ["--help"], ["-h"]):
+        assert _commands.main(argv) == 0
+        assert {"train", "compare"} <= set(capsys.readouterr().out.split())
+    assert _commands.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"equilib {equilib.__version__}\n"
+    assert _commands.main(["tarin"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, len(err.splitlines())) == ("", 1)
+    assert "the command must be one of train, compare, --help, --version, got 'tarin'" in err
+
+
+def test_the_command_is_the_module(capsys):
+    for name in ("fusions", "backends"):
+        assert _commands.main(["train", "--list", name]) == main(["--list", name]) == 0
+        first, second = np.array_split(capsys.readouterr().out.splitlines(), 2)
+        assert first.tolist() == second.tolist()
 
 
 # --- configurations --------------------------------------------------------------------------------------------------
+
+
+OLD = [
+    ("--strength 0.5 --method ogm-ge", "--strength is now a parameter of the method: --method ogm-ge:alpha=0.5$"),
+    ("--method=modality-dropout --strength=0.5", "--method modality-dropout:rate=0.5$"),
+    ("--strength 2", "--method equilib:alpha=2$"),
+    ("--strength 2 --method joint", "--strength is now a parameter of the method, and joint has none like it"),
+    ("--updates 5", "--updates is now a parameter of the method: --method equilib:updates-per-batch=5$"),
+    ("--updates 5 --method joint", "joint has none like it: leave it out"),
+    ("--value probability", "--value is now --coalition-value$"),
+    ("--mapping both --inherit false", "--mapping is now --memory-mapping; --inherit is now --memory-inherit$"),
+    ("--smoothing=0.5", "--smoothing is now --shapley-smoothing$"),
+]
+
+
+@pytest.mark.parametrize(("argv", "message"), OLD)
+def test_old_spellings_are_answered_with_the_new_one(command, argv, message):
+    refused(command(*argv.split()), message)
+
+
+def test_a_configuration_of_0_1_0_is_answered_with_the_new_spellings(command, tmp_path):
+    old = {"method": "pmr", "strength": 2.0, "updates": None, "value": "accuracy", "smoothing": 0.0}
+    (tmp_path / "old.yaml").write_text(yaml.safe_dump(old, sort_keys=False))
+    refused(
+        command("--config", tmp_path / "old.yaml"),
+        "strength is now a parameter of the method: method: pmr:alpha=2.0; updates is no option any more: leave it "
+        "out; value is now coalition_value; smoothing is now shapley_smoothing$",
+    )
 
 
 def test_a_printed_configuration_can_be_read_again(command, capsys, tmp_path):
@@ -140,7 +245,7 @@ def test_a_printed_configuration_can_be_read_again(command, capsys, tmp_path):
     printed = capsys.readouterr().out
     assert stop.value.code == 0
     assert yaml.safe_load(printed)["method"] == "joint"
-    assert set(yaml.safe_load(printed)) == set(vars(TrainOptions()))
+    assert set(yaml.safe_load(printed)) == {*vars(TrainOptions()), "quiet"}
     (tmp_path / "printed.yaml").write_text(printed)
     code, out, _ = command("--config", tmp_path / "printed.yaml")
     assert (code, out.split()[0]) == (0, "joint")
@@ -160,8 +265,8 @@ HOSTILE = {
     "text": ("hello", "Unexpected config|parsing"),
     "control characters": ("\x00\x01", "parsing"),
     "no text": (b"\xff\xfe\x00", "can't decode"),
-    "null": ("epochs: null", "epochs must have a value, got null"),
-    "null text": ("dataset: null", "dataset must have a value, got null"),
+    "null": ("epochs: null", "epochs must be a whole number, got None"),
+    "null text": ("dataset: null", "dataset must be text, got None"),
     "bool for int": ("epochs: true", "epochs"),
     "list for text": ("method: [joint]", "method"),
     "null byte": ('output: "a\\0b"', "output must be a new or empty directory"),
@@ -201,8 +306,8 @@ USAGE = [
     ("--method sgd", "method must be one of equilib, .*, got 'sgd'"),
     ("--fusion gate", "fusion must be one of concat, mlp, sum, memory, confidence, got 'gate'"),
     ("--policy best", "policy must be one of weak-to-strong, .*, got 'best'"),
-    ("--value f1", "value must be one of accuracy, .*, got 'f1'"),
-    ("--mapping all", "mapping must be one of none, .*, got 'all'"),
+    ("--coalition-value f1", "coalition-value must be one of accuracy, .*, got 'f1'"),
+    ("--memory-mapping all", "memory-mapping must be one of none, .*, got 'all'"),
     ("--backend jax", "backend must be one of .*torch.*, got 'jax'"),
     ("--list methods --backend jax", "backend must be one of .*torch.*, got 'jax'"),
     ("--list recipes", "invalid choice: 'recipes'"),
@@ -220,25 +325,24 @@ USAGE = [
     ("--eval-batch-size -1", "eval-batch-size must be at least 1, got -1"),
     ("--epochs 0", "epochs must be at least 1, got 0"),
     ("--epochs -3", "epochs must be at least 1, got -3"),
-    ("--epochs many", "epochs.*many"),
-    ("--epochs 1.5", "epochs.*1.5"),
+    ("--epochs many", "epochs must be a whole number, got 'many'"),
+    ("--epochs 1.5", "epochs must be a whole number, got '1.5'"),
     ("--lr nan", "lr.*nan"),
     ("--lr inf", "lr.*inf"),
     ("--lr -0.1", "lr must be positive and finite, got -0.1"),
     ("--lr 1e30", "training diverged in epoch 1"),
-    ("--updates 1", "updates must be 2, one per modality, to 1048576, got 1"),
-    ("--strength -1", "strength must be at least 0 and finite, got -1"),
-    ("--strength inf", "strength.*inf"),
-    ("--method joint --strength 1", "strength must be left out for method 'joint', got 1"),
-    ("--method alternating --strength 1", "strength must be left out for method 'alternating', got 1"),
-    ("--smoothing 1", "smoothing must be in"),
+    ("--method equilib:updates-per-batch=1", "updates-per-batch must be at least 2, one per modality, got 1"),
+    ("--method ogm-ge:alpha=-1", "method ogm-ge: alpha must be a number from 0 up, got -1"),
+    ("--method joint:alpha=1", "method joint has no parameters, got alpha=1"),
+    ("--method joint:", "must be NAME:parameter=value, got ''"),
+    ("--shapley-smoothing 1", "shapley-smoothing must be in"),
     ("--dropout 1", "dropout must be in"),
     ("--width 20", "width must be a positive multiple of 16, got 20"),
     ("--seed -1", "seed must be in"),
     ("--seed one", "seed.*one"),
     ("--device tpu", "device must be one of auto, cpu, cuda, got 'tpu'"),
     ("--precision fp16 --device cpu", "precision must suit the device, got 'fp16'"),
-    ("--inherit maybe", "inherit.*maybe"),
+    ("--memory-inherit maybe", "memory-inherit must be true or false, got 'maybe'"),
     ("--bogus 1", "unrecognized arguments: --bogus 1"),
     ("--bogus\n1", "unrecognized arguments"),
     ("stray", "unrecognized arguments: stray"),
@@ -276,7 +380,7 @@ def test_wrong_data(command, save, changes, message):
 def test_test_data_that_overflow(command, save, value):
     a = arrays()["a"]
     a[-1] = 3e38
-    refused(command("--value", value, dataset=save(a=a)), "predictions on test are not finite")
+    refused(command("--coalition-value", value, dataset=save(a=a)), "predictions on test are not finite")
 
 
 def test_a_file_that_is_no_archive(command, tmp_path):
@@ -287,16 +391,26 @@ def test_a_file_that_is_no_archive(command, tmp_path):
 # --- interrupted, incomplete -----------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def joint_as(monkeypatch):
+    """Put another update in the place of joint training's."""
+
+    def replace_update(update):
+        monkeypatch.setitem(METHODS._entries, "joint", replace(METHODS["joint"], start=stateless(update)))
+
+    return replace_update
+
+
 @pytest.mark.parametrize("output", [True, False])
-def test_an_interruption_during_training(command, tmp_path, monkeypatch, output):
-    joint, metrics = METHODS["joint"], tmp_path / "run" / "metrics.jsonl"
+def test_an_interruption_during_training(command, tmp_path, joint_as, output):
+    metrics, usual = tmp_path / "run" / "metrics.jsonl", METHODS["joint"].start(None)
 
     def interrupted(network, batch, plan, step):
-        joint.start(None)(network, batch, plan, step)
+        usual(network, batch, plan, step)
         if not output or metrics.stat().st_size:  # in the second epoch
             raise KeyboardInterrupt
 
-    monkeypatch.setitem(METHODS, "joint", replace(joint, start=lambda setting: interrupted))
+    joint_as(interrupted)
     argv = ["--output", tmp_path / "run", "--epochs", "9"] if output else []
     code, out, lines = command("--method", "joint", *argv)
     assert (code, out, len(lines)) == (130, "", 1)
@@ -304,11 +418,11 @@ def test_an_interruption_during_training(command, tmp_path, monkeypatch, output)
     assert (str(tmp_path / "run") in lines[0]) == output
 
 
-def test_an_interruption_before_an_epoch_is_done_promises_nothing(command, tmp_path, monkeypatch):
+def test_an_interruption_before_an_epoch_is_done_promises_nothing(command, tmp_path, joint_as):
     def interrupted(network, batch, plan, step):
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(METHODS, "joint", replace(METHODS["joint"], start=lambda setting: interrupted))
+    joint_as(interrupted)
     code, out, lines = command("--method", "joint", "--output", tmp_path / "run")
     assert (code, out, lines) == (130, "", ["equilib.train: interrupted"])
 
@@ -322,7 +436,7 @@ def test_as_a_module(save, tmp_path):
     done = python("-W", "error", "-m", "equilib.train", *argv, "--output", str(tmp_path / "run"))
     assert (done.returncode, messages(done.stderr)) == (0, [])
     assert "test accuracy" in done.stdout
-    assert "epoch 1/1" in done.stderr  # the progress bar
+    assert "epoch 1" in done.stderr  # the progress bar
     assert (tmp_path / "run" / "summary.json").is_file()
     wrong = python("-m", "equilib.train", *argv, "--epochs", "0")
     refused((wrong.returncode, wrong.stdout, messages(wrong.stderr)), "epochs must be at least 1")
@@ -352,21 +466,66 @@ def test_a_real_interruption(save, tmp_path):
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("package", ["torch", "accelerate", "jsonargparse", "safetensors", "sklearn"])
-def test_a_requirement_that_is_not_installed(package):
-    script = f"""
+WITHOUT = """
 import sys
 class Missing:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == {package!r}:
+        if name.partition(".")[0] in {packages!r}:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 sys.meta_path.insert(0, Missing())
-from equilib.train import main
-sys.exit(main([]))
+from equilib._commands import main
+sys.exit(main({argv!r}))
 """
-    done = python("-c", script)
-    refused((done.returncode, done.stdout, done.stderr.splitlines()), r"pip install 'equilib\[torch\]'")
-    assert f"needs the package {package}" in done.stderr
+EXTRA = ["torch", "safetensors", "jsonargparse", "docstring_parser", "yaml", "sklearn", "scipy", "tqdm", "matplotlib"]
+
+
+def without(packages, *argv):
+    done = python("-c", WITHOUT.format(packages=packages, argv=list(argv)))
+    return done.returncode, done.stdout, done.stderr.splitlines()
+
+
+@pytest.mark.parametrize("package", ["torch", "jsonargparse", "docstring_parser"])
+def test_a_requirement_that_is_not_installed(package):
+    result = without([package], "train")
+    refused(result, rf"needs the package {package}, .*install the extra by: pip install '\.\[torch\]'$")
+
+
+def test_without_the_extra_help_says_what_it_can_and_names_it():
+    code, out, lines = without(EXTRA, "train", "--help")
+    assert (code, len(lines)) == (2, 1)
+    assert "--list" in out
+    assert "--backend" in out
+    assert lines[0].endswith("pip install '.[torch]'")
+
+
+@pytest.mark.parametrize("what", ["datasets", "estimators", "backends"])
+def test_without_the_extra_what_needs_none_is_listed(what):
+    code, out, lines = without(EXTRA, "train", "--list", what)
+    assert (code, lines) == (0, [])
+    assert {line.split()[0] for line in out.splitlines()} == set(KNOWN[what])
+
+
+@pytest.mark.parametrize("what", ["methods", "fusions", "encoders", "values"])
+def test_without_the_extra_what_needs_it_is_not_listed(what):
+    refused(without(EXTRA, "train", "--list", what), r"pip install '\.\[torch\]'$")
+
+
+def test_help_and_lists_in_ascii_and_without_docstrings():
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    for argv in (["compare", "--help"], ["train", "--list", "methods"]):
+        done = python("-OO", "-W", "error", "-m", "equilib", *argv, env=environment)
+        assert (done.returncode, done.stderr) == (0, ""), argv
+        assert "Shapley" in done.stdout
+
+
+def test_help_loads_nothing_that_trains_or_draws():
+    script = (
+        "import sys; from equilib._commands import main\n"
+        "try: main(['train', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print({'sklearn', 'scipy', 'matplotlib', 'jax', 'accelerate'} & set(sys.modules), file=sys.stderr)\n"
+    )
+    assert python("-c", script).stderr == "set()\n"
 
 
 def test_naming_the_backend_and_reading_data_load_no_framework():

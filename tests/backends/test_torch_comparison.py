@@ -25,7 +25,7 @@ from equilib_torch.comparison import queue
 from equilib_torch.comparison.queue import read_outcomes
 from equilib_torch.comparison.table import summarise_runs
 from equilib_torch.comparison.workers import run_in_workers
-from equilib_torch.data import DESCRIPTIONS
+from equilib_torch.data import DATASETS
 from equilib_torch.methods import METHODS, stateless
 
 N = 60
@@ -40,7 +40,7 @@ FILES = {
     "shares.png",
 }
 SMALL = ["--epochs", "2", "--batch-size", "8", "--width", "16", "--device", "cpu", "--seeds", "2"]
-METHOD_LIST = "joint,equilib:policy=random:inherit=false,late-fusion"
+METHOD_LIST = "joint,equilib:policy=random:memory-inherit=false,late-fusion"
 
 
 @pytest.fixture(scope="module")
@@ -125,13 +125,13 @@ def test_files(finished):
     assert {path.name for path in finished.iterdir()} == FILES
     assert {path.name for path in (finished / "runs").iterdir()} == {
         "joint",
-        "equilib,policy=random,inherit=false",
+        "equilib,policy=random,memory-inherit=false",
         "late-fusion",
     }
     assert {row["variant"] for row in table(finished)} == set(METHOD_LIST.split(","))
     details = json.loads((finished / "comparison.json").read_text())
     assert details["seeds"] == [0, 1]
-    assert details["options"]["equilib:policy=random:inherit=false"]["policy"] == "random"
+    assert details["options"]["equilib:policy=random:memory-inherit=false"]["policy"] == "random"
     assert len(details["runs"]) == 6
 
 
@@ -146,9 +146,9 @@ def test_a_run_is_as_train_makes_it(finished, data, tmp_path):
 
 def test_options_reach_their_runs(finished):
     config = {path.parts[-3]: yaml.safe_load(path.read_text()) for path in finished.glob("runs/*/seed-0/config.yaml")}
-    ours, joint = config["equilib,policy=random,inherit=false"], config["joint"]
-    assert (ours["method"], ours["policy"], ours["inherit"]) == ("equilib", "random", False)
-    assert (joint["method"], joint["policy"], joint["inherit"]) == ("joint", "weak-to-strong", True)
+    ours, joint = config["equilib,policy=random,memory-inherit=false"], config["joint"]
+    assert (ours["method"], ours["policy"], ours["memory_inherit"]) == ("equilib", "random", False)
+    assert (joint["method"], joint["policy"], joint["memory_inherit"]) == ("joint", "weak-to-strong", True)
     assert all(found["width"] == 16 and found["epochs"] == 2 for found in config.values())
 
 
@@ -166,7 +166,7 @@ def test_the_table_follows_from_the_directory_alone(finished):
     assert [repr(row.mean("accuracy")) for row in found.rows] == [row["accuracy_mean"] for row in table(finished)]
 
 
-@pytest.mark.parametrize(("what", "known"), [("datasets", DESCRIPTIONS), ("methods", METHODS)])
+@pytest.mark.parametrize(("what", "known"), [("datasets", DATASETS), ("methods", METHODS)])
 def test_list(capsys, what, known):
     assert main(["--list", what]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(known)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
-from equilib_torch.data import BUILTIN, DESCRIPTIONS, Dataset, Modality, load_dataset, make_splits
+from equilib_torch.data import DATASETS, Dataset, Modality, load_dataset, make_splits
 from equilib_torch.data.dataset import SPLITS
 from equilib_torch.data.split import hold_out
 from equilib_torch.errors import InputError
@@ -68,8 +68,8 @@ def frames(modality, rows):
 
 
 def test_every_builtin_is_expected_and_described():
-    assert set(BUILTIN) == set(DESCRIPTIONS) == set(EXPECTED)
-    assert all(line and "\n" not in line for line in DESCRIPTIONS.values())
+    assert set(DATASETS) == set(EXPECTED)
+    assert all(line and "\n" not in line for line in DATASETS.descriptions().values())
 
 
 @pytest.mark.parametrize("name", EXPECTED)

@@ -6,7 +6,6 @@ import math
 from copy import deepcopy
 from functools import partial
 from itertools import combinations
-from typing import get_args
 
 import methods_reference as written_out
 import pytest
@@ -26,9 +25,8 @@ from methods_reference import (
 from equilib import coalitions
 from equilib_torch.methods import Plan
 from equilib_torch.methods.equilib import random_coalitions
-from equilib_torch.network import FusionName
+from equilib_torch.network import FUSIONS
 
-FUSIONS = get_args(FusionName)
 WITHOUT_WEIGHTS = ("sum", "confidence")
 
 

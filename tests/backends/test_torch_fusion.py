@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import numpy as np
 import pytest
 import torch
@@ -11,10 +9,9 @@ import torch
 from equilib import coalitions
 from equilib_torch.data.batches import take
 from equilib_torch.errors import InputError
-from equilib_torch.network import FusionName, MultimodalNetwork, NetworkConfig, configure
+from equilib_torch.network import FUSIONS, MultimodalNetwork, NetworkConfig, configure
 from equilib_torch.network.fusion import ConcatFusion, SumFusion
 
-FUSIONS = get_args(FusionName)
 KINDS = ("vector", "sequence", "image", "colour")
 
 

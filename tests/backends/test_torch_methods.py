@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,10 +13,9 @@ from equilib import Schedule, coalitions
 from equilib_torch.data.batches import take
 from equilib_torch.methods import METHODS, Plan
 from equilib_torch.methods.base import unimodal_loss, unimodal_losses
-from equilib_torch.network import FusionName
+from equilib_torch.network import FUSIONS
 from equilib_torch.training.planning import make_plan, sufficiency
 
-FUSIONS = get_args(FusionName)
 WITHOUT_WEIGHTS = ("sum", "confidence")
 PLAN = Plan(order=(2, 0, 1), updates=(1, 1, 1), sufficiency=(0.25, 0.5, 1.0))
 

@@ -7,7 +7,6 @@ from collections import Counter
 from copy import deepcopy
 from functools import partial
 from itertools import product
-from typing import get_args
 
 import methods_reference as written_out
 import numpy as np
@@ -26,9 +25,8 @@ from methods_reference import (
 
 from equilib_torch import InputError, fit
 from equilib_torch.functional import drop_modalities
-from equilib_torch.network import FusionName
+from equilib_torch.network import FUSIONS
 
-FUSIONS = get_args(FusionName)
 RIVALS = ["modality-dropout", "ogm-ge", "agm", "pmr", "g-blending", "mla", "reconboost", "mmpareto"]
 REFERENCES = {"ogm-ge": written_out.OGMGE, "agm": written_out.AGM, "pmr": written_out.PMR}
 

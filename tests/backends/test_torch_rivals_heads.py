@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from copy import deepcopy
 from functools import partial
-from typing import get_args
 
 import methods_reference as written_out
 import numpy as np
@@ -28,10 +27,9 @@ from equilib_torch.data.batches import take
 from equilib_torch.functional import pareto_gradient
 from equilib_torch.methods import Losses
 from equilib_torch.methods.rehearsal import rehearse
-from equilib_torch.network import FusionName
+from equilib_torch.network import FUSIONS
 from equilib_torch.training.evaluation import VALUES, evaluate
 
-FUSIONS = get_args(FusionName)
 REFERENCES = {
     "g-blending": written_out.GBlending,
     "mla": written_out.MLA,

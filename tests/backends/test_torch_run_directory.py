@@ -160,7 +160,7 @@ def test_macro_f1_by_hand(make_dataset, make_options):
 
 
 def test_values_other_than_accuracy_are_those_of_the_shapley_values(make_dataset, make_options):
-    run = fit(make_options(epochs=1, value="log-likelihood"), make_dataset(2))
+    run = fit(make_options(epochs=1, coalition_value="log-likelihood"), make_dataset(2))
     summary = summarise(run, seconds_total=1.0)
     assert sum(summary["shapley"].values()) == pytest.approx(run.test.values[-1] - run.test.values[0])
     assert summary["test_accuracy"] == run.test.accuracies[-1]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import replace
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from equilib_torch.data.batches import loader
 from equilib_torch.methods import METHODS, joint
 from equilib_torch.methods.base import stateless
 from equilib_torch.naming import by_coalition
-from equilib_torch.network import FusionName
+from equilib_torch.network import FUSIONS
 from equilib_torch.registry import Registry
 from equilib_torch.training import loop
 from equilib_torch.training import state as state_module
@@ -27,7 +26,6 @@ from equilib_torch.training.evaluation import VALUES, evaluate
 from equilib_torch.training.planning import sufficiency
 from equilib_torch.training.step import make_step
 
-FUSIONS = get_args(FusionName)
 KINDS = ("vector", "sequence", "image", "colour")
 
 
@@ -92,7 +90,7 @@ def test_every_method_trains_every_fusion(train, method, fusion, n):
 @pytest.mark.parametrize("mapping", ["none", "feature", "sample", "both"])
 @pytest.mark.parametrize("inherit", [True, False])
 def test_every_form_of_the_memory(train, mapping, inherit):
-    run = train(fusion="memory", mapping=mapping, inherit=inherit)
+    run = train(fusion="memory", memory_mapping=mapping, memory_inherit=inherit)
     assert bool(run.network.memory.initial.any()) == (inherit and run.best_epoch > 1)
     assert ("fusion.memory.maps.0.weight" in weights(run)) == (mapping in ("feature", "both"))
 
@@ -114,7 +112,7 @@ def test_it_learns(make_dataset, make_options):
 
 @pytest.mark.parametrize("method", list(METHODS))
 def test_the_same_options_give_the_same_run(train, method):
-    a, b = (train(method=method, fusion="memory", mapping="both", seed=3) for _ in range(2))
+    a, b = (train(method=method, fusion="memory", memory_mapping="both", seed=3) for _ in range(2))
     assert a.history == b.history
     assert findings(a) == findings(b)
     assert all(torch.equal(x, weights(b)[name]) for name, x in weights(a).items())
@@ -212,7 +210,7 @@ def test_a_launcher_s_variables_for_one_process_change_nothing(train, monkeypatc
 
 @pytest.mark.parametrize("value", list(VALUES))
 def test_the_evaluation_batch_size_changes_no_result(train, value):
-    runs = [train(value=value, eval_batch_size=size) for size in (1, 4, 1000)]
+    runs = [train(coalition_value=value, eval_batch_size=size) for size in (1, 4, 1000)]
     for other in runs[1:]:
         assert [close(record) for record in other.history] == runs[0].history
         assert close(findings(other)) == findings(runs[0])
@@ -383,7 +381,7 @@ def test_the_plan_is_carried_out(train, change_method):
 
 
 def test_smoothing_averages_over_epochs(train):
-    run = train(4, smoothing=0.8, epochs=5, noise=2.0)
+    run = train(4, shapley_smoothing=0.8, epochs=5, noise=2.0)
     init, update, schedule = shapley_scheduler(4, smoothing=0.8)
     state = init()
     for record in run.history:
@@ -397,7 +395,7 @@ def test_smoothing_averages_over_epochs(train):
 
 @pytest.mark.parametrize("value", list(VALUES))
 def test_records_are_consistent(train, value):
-    for record in train(3, value=value).history:
+    for record in train(3, coalition_value=value).history:
         shapley = np.array(list(record["shapley"].values()))
         assert list(record["shares"].values()) == pytest.approx(contribution_shares(shapley).tolist())
         assert record["edm"] == pytest.approx(float(edm(shapley)))
@@ -406,7 +404,7 @@ def test_records_are_consistent(train, value):
 
 
 def test_the_value_decides_the_contributions(train):
-    runs = {value: train(3, value=value, epochs=1) for value in VALUES}
+    runs = {value: train(3, coalition_value=value, epochs=1) for value in VALUES}
     accuracy = runs["accuracy"].test
     assert np.array_equal(accuracy.values, accuracy.accuracies)
     for name, run in runs.items():
@@ -422,7 +420,7 @@ def test_the_value_decides_the_contributions(train):
 @pytest.mark.parametrize("method", list(METHODS))
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_bf16_is_close_to_float32(train, method, fusion):
-    options = {"method": method, "fusion": fusion, "mapping": "both", "dropout": 0.0, "epochs": 1}
+    options = {"method": method, "fusion": fusion, "memory_mapping": "both", "dropout": 0.0, "epochs": 1}
     half, full = train(2, precision="bf16", **options), train(2, **options)
     assert half.history[0]["train_loss"] == pytest.approx(full.history[0]["train_loss"], rel=0.02)
     assert half.history[0]["log_likelihood"] == pytest.approx(full.history[0]["log_likelihood"], rel=0.05)
@@ -479,7 +477,7 @@ def test_test_data_that_overflow_are_no_result(make_dataset, make_options, value
     narrow = replace(far, values=np.where(np.abs(far.values) < 1e30, far.values * 1e-6, far.values))
     dataset = replace(dataset, modalities=(narrow, dataset.modalities[1]))
     with pytest.raises(InputError, match="toy: predictions on test are not finite"):
-        fit(make_options(value=value, epochs=1), dataset)
+        fit(make_options(coalition_value=value, epochs=1), dataset)
 
 
 def test_options_that_do_not_fit_the_data(train):
@@ -496,7 +494,7 @@ def test_options_are_checked(make_options):
     for name, value, rule in [
         ("epochs", None, "epochs must have a value"),
         ("seed", 2**32, "seed must be in"),
-        ("smoothing", 1.0, r"smoothing must be in \[0, 1\)"),
+        ("shapley_smoothing", 1.0, r"shapley-smoothing must be in \[0, 1\)"),
         ("dropout", math.nan, r"dropout must be in \[0, 1\)"),
         ("width", 24, "width must be a positive multiple of 16"),
         ("weight_decay", -1.0, "weight-decay must be at least 0"),

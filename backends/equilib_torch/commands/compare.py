@@ -7,19 +7,15 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from equilib_torch.comparison.queue import PlannedRun, plan_runs, run_all
-from equilib_torch.comparison.report import markdown, write_report
-from equilib_torch.comparison.table import summarise_runs
-from equilib_torch.comparison.variants import default_variants, read_variants
-from equilib_torch.data import load_dataset
 from equilib_torch.errors import InputError
-from equilib_torch.training.arguments import add_options, new_parser, parse
-from equilib_torch.training.device import find_machine
+from equilib_torch.training.arguments import add_options, new_parser, parse, read_options
 from equilib_torch.training.options import TrainOptions
+
+if TYPE_CHECKING:
+    from equilib_torch.comparison.queue import PlannedRun
 
 _PROG = "equilib.compare"
 _DESCRIPTION = (
@@ -34,17 +30,19 @@ class Request(NamedTuple):
 
     Attributes:
         common: options of all runs.
-        variants: their texts.
+        variants: their texts; None for every method.
         seeds: number of seeds, from 0.
         jobs: number of processes.
         output: directory of the comparison; None for one that is thrown away.
+        quiet: no progress, and no table on standard output.
     """
 
     common: TrainOptions
-    variants: list[str]
+    variants: list[str] | None
     seeds: int
     jobs: int
     output: str | None
+    quiet: bool
 
 
 def compare_command(argv: Sequence[str]) -> int:
@@ -55,18 +53,27 @@ def compare_command(argv: Sequence[str]) -> int:
     try:
         request = _parse(argv)
         kept = request.output is not None
+        # Imported when the arguments are in order: help and wrong usage need none of it.
+        from equilib_torch.comparison.queue import plan_runs, run_all
+        from equilib_torch.comparison.report import markdown, write_report
+        from equilib_torch.comparison.table import summarise_runs
+        from equilib_torch.comparison.variants import default_variants, read_variants
+        from equilib_torch.data import load_dataset
+        from equilib_torch.training.device import find_machine
+
         dataset = load_dataset(request.common.dataset, seed=0)
         find_machine(request.common.device, request.common.precision)
-        variants = read_variants(request.variants, request.common, dataset)
+        variants = read_variants(request.variants or default_variants(), request.common, dataset)
         with nullcontext(request.output) if request.output is not None else tempfile.TemporaryDirectory() as folder:
             directory = _directory(folder)
             runs = plan_runs(variants, range(request.seeds), directory)
-            outcomes = run_all(runs, jobs=request.jobs, progress=True)
+            outcomes = run_all(runs, jobs=request.jobs, progress=not request.quiet)
             failed = [outcome for outcome in outcomes if outcome.summary is None]
             if len(failed) == len(outcomes):
                 raise InputError(f"all {len(failed)} runs failed, the first: {failed[0].reason}")
             table = summarise_runs(outcomes)
-            print(markdown(table), end="")
+            if not request.quiet:
+                print(markdown(table), end="")
             if kept:
                 write_report(directory, table, outcomes, variants)
                 print(f"\nWritten to {directory}")
@@ -90,7 +97,7 @@ def _parse(argv: Sequence[str]) -> Request:
         "METHOD or METHOD:name=value:…, separated by commas, such as joint:fusion=memory or ogm-ge:alpha=0.5; "
         "default: every method and joint:fusion=memory"
     )
-    parser.add_argument("--methods", type=str, default=",".join(default_variants()), help=methods)
+    parser.add_argument("--methods", type=str | None, default=None, help=methods)
     parser.add_argument("--seeds", type=int, default=5, help="number of seeds, from 0; tests need 2")
     parser.add_argument("--jobs", type=int, default=1, help="number of runs at a time, each in a process of its own")
     output: dict[str, Any] = {"type": str | None, "default": None}
@@ -101,9 +108,9 @@ def _parse(argv: Sequence[str]) -> Request:
     for name in ("seeds", "jobs"):
         if known[name] is None or known[name] < 1:
             raise InputError(f"{name} must be at least 1, got {known[name]}")
-    given = {field.name: known[field.name] for field in fields(TrainOptions) if field.name not in _LEFT_OUT}
-    variants = [text.strip() for text in (known["methods"] or "").split(",")]
-    return Request(TrainOptions(**given), variants, known["seeds"], known["jobs"], known["output"])
+    variants = None if known["methods"] is None else [text.strip() for text in known["methods"].split(",")]
+    options = read_options(known, leave_out=_LEFT_OUT)
+    return Request(options, variants, known["seeds"], known["jobs"], known["output"], known["quiet"])
 
 
 def _directory(path: str) -> Path:

@@ -4,22 +4,42 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
-from equilib._commands import Listing
-from equilib_torch.data import DESCRIPTIONS, load_dataset
 from equilib_torch.errors import InputError
-from equilib_torch.methods import METHODS
-from equilib_torch.network.encoders import ENCODERS
-from equilib_torch.runs.directory import RunDirectory
-from equilib_torch.runs.summary import readable, summarise
-from equilib_torch.training.arguments import parse_options
-from equilib_torch.training.loop import fit
+from equilib_torch.training.arguments import add_options, new_parser, parse, read_options
 from equilib_torch.training.options import TrainOptions
-from equilib_torch.training.state import State
 
-_PROG = "equilib.train"
+if TYPE_CHECKING:
+    from equilib_torch.runs.directory import RunDirectory
+
+_PROG = "equilib train"
 _DESCRIPTION = "Train a multimodal classifier and say how balanced its modalities became."
+
+
+class Request(NamedTuple):
+    """What the command line asks for.
+
+    Attributes:
+        options: of the run.
+        quiet: no progress, and no summary on standard output.
+    """
+
+    options: TrainOptions
+    quiet: bool
+
+
+def read_request(argv: Sequence[str]) -> Request:
+    """Read the arguments.
+
+    Raises:
+        InputError: an unknown option, or a value it cannot have.
+    """
+    parser = new_parser(_PROG, _DESCRIPTION)
+    add_options(parser, TrainOptions())
+    known = parse(parser, argv)
+    return Request(read_options(known), known["quiet"])
 
 
 def train_command(argv: Sequence[str]) -> int:
@@ -27,16 +47,24 @@ def train_command(argv: Sequence[str]) -> int:
     started = time.perf_counter()
     directory: RunDirectory | None = None
     try:
-        options = parse_options(_PROG, _DESCRIPTION, argv, TrainOptions())
+        options, quiet = read_request(argv)
+        # Imported when the arguments are in order: help and wrong usage need none of it.
+        from equilib_torch.data import load_dataset
+        from equilib_torch.runs.directory import RunDirectory
+        from equilib_torch.runs.summary import readable, summarise
+        from equilib_torch.training.loop import fit
+        from equilib_torch.training.state import State
+
         dataset = load_dataset(options.dataset, seed=options.seed)
         state = State.create(options, dataset)  # refuses what does not fit before anything is written
         if options.output is not None:
             directory = RunDirectory(options.output)
             directory.write_config(options)
         on_epoch = None if directory is None else directory.add_epoch
-        run = fit(options, dataset, on_epoch=on_epoch, progress=True, state=state)
+        run = fit(options, dataset, on_epoch=on_epoch, progress=not quiet, state=state)
         summary = summarise(run, seconds_total=time.perf_counter() - started)
-        print(readable(summary))
+        if not quiet:
+            print(readable(summary))
         if directory is not None:
             directory.write_results(summary, run.history)
             print(f"  written to {directory.path}")
@@ -52,21 +80,6 @@ def train_command(argv: Sequence[str]) -> int:
     return 0
 
 
-def known_names(what: Listing) -> Mapping[str, str]:
-    """Known data sets, methods or encoders, each with a one-line description."""
-    match what:
-        case "datasets":
-            return DESCRIPTIONS
-        case "methods":
-            return {name: method.description for name, method in METHODS.items()}
-        case "encoders":
-            return {name: _first_line(encoder) for name, encoder in ENCODERS.items()}
-
-
 def _fail(message: str) -> int:
     print(f"equilib.train: error: {' '.join(message.split())}", file=sys.stderr)
     return 2
-
-
-def _first_line(thing: object) -> str:
-    return (thing.__doc__ or "").strip().splitlines()[0]

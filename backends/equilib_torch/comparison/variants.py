@@ -13,11 +13,11 @@ from equilib_torch.errors import InputError
 from equilib_torch.methods import METHODS
 from equilib_torch.network import MultimodalNetwork
 from equilib_torch.parameters import format_spec
-from equilib_torch.training.arguments import parse_options
+from equilib_torch.training.arguments import describe_old_spelling, parse_options
 from equilib_torch.training.options import TrainOptions
 from equilib_torch.training.state import check
 
-OURS = ("equilib", "alternating")
+OURS = tuple(name for name, method in METHODS.items() if method.ours)
 """Methods of this project; all others count as rivals."""
 
 _COMMON = ("backend", "dataset", "method", "seed", "output")  # the same for all variants, or said elsewhere
@@ -83,6 +83,9 @@ def read_variant(text: str, common: TrainOptions) -> Variant:
         if not equals:
             raise InputError(f"methods: variant {text!r} must be METHOD:option=value, got {item!r}")
         if name not in _OPTIONS | parameters:
+            told = describe_old_spelling(name, value, method)
+            if told:
+                raise InputError(f"methods: variant {text!r}: {told}")
             known = ", ".join(sorted(_OPTIONS | parameters))
             raise InputError(f"methods: variant {text!r} may set {known}, got {name!r}")
         if name in values and name != "encoder":

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from equilib_torch.data.builtin import BUILTIN, DESCRIPTIONS
+from equilib_torch.data.builtin import DATASETS
 from equilib_torch.data.dataset import Dataset, Kind, Modality
 from equilib_torch.data.npz import read_npz
 from equilib_torch.data.split import make_splits
 from equilib_torch.errors import InputError
 
 __all__ = [
-    "BUILTIN",
-    "DESCRIPTIONS",
+    "DATASETS",
     "Dataset",
     "Kind",
     "Modality",
@@ -29,7 +28,7 @@ def load_dataset(name_or_path: str, *, seed: int) -> Dataset:
     """Load a bundled data set by name, or a file by its path.
 
     Args:
-        name_or_path: A name in `BUILTIN`, or the path of an `.npz` file laid out as `read_npz` says. A name wins over
+        name_or_path: A name in `DATASETS`, or the path of an `.npz` file laid out as `read_npz` says. A name wins over
             a file called the same.
         seed: Draws the splits the data do not bring, ≥ 0; the same seed gives the same data set.
 
@@ -44,10 +43,10 @@ def load_dataset(name_or_path: str, *, seed: int) -> Dataset:
         >>> dataset.names, {part: rows.size for part, rows in dataset.splits.items()}
         (('image', 'audio'), {'train': 2040, 'val': 360, 'test': 600})
     """
-    if load := BUILTIN.get(name_or_path):
-        return load(seed)
+    if entry := DATASETS.get(name_or_path):
+        return entry.load(seed)
     if Path(name_or_path).suffix.lower() == ".npz":
         return read_npz(name_or_path, seed=seed)
     raise InputError(
-        f"dataset: must be one of {', '.join(BUILTIN)}, or a path that ends in .npz; got {str(name_or_path)!r}"
+        f"dataset: must be one of {', '.join(DATASETS)}, or a path that ends in .npz; got {str(name_or_path)!r}"
     )

@@ -9,21 +9,15 @@ training part, the held-out samples included, for the same reason; test samples 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # no types; comes with scikit-learn
 
 from equilib_torch.data.dataset import Array, Dataset, IntArray, Modality
 from equilib_torch.data.npz import read_npz
 from equilib_torch.data.split import VAL_FRACTION, hold_out
-
-BUILTIN: dict[str, Callable[[int], Dataset]] = {}
-"""Name → function of the run's seed that gives the data set."""
-
-DESCRIPTIONS: dict[str, str] = {}
-"""Name → one line that says what the set holds."""
+from equilib_torch.registry import Registry
 
 IMAGE_NOISE = 1.5
 AUDIO_NOISE = 3.5
@@ -36,15 +30,6 @@ _FILES = Path(__file__).parent / "files"
 _IMAGE_STREAM, _AUDIO_STREAM, _PAIR_STREAM, _ROW_STREAM = range(20_240, 20_244)
 
 
-def _builtin(name: str, description: str) -> Callable[[Callable[[int], Dataset]], Callable[[int], Dataset]]:
-    def register(load: Callable[[int], Dataset]) -> Callable[[int], Dataset]:
-        BUILTIN[name], DESCRIPTIONS[name] = load, description
-        return load
-
-    return register
-
-
-@_builtin("av-digits", "image and audio of a digit, 10 classes, 3,000 pairs (MNIST, Free Spoken Digit Dataset)")
 def av_digits(seed: int) -> Dataset:
     """Give pairs of a handwritten and a spoken digit.
 
@@ -58,7 +43,6 @@ def av_digits(seed: int) -> Dataset:
     return replace(read_npz(_FILES / "av_digits.npz", seed=seed), name="av-digits")
 
 
-@_builtin("mfeat", "six feature views of a handwritten digit, 10 classes, 2,000 digits (UCI Multiple Features)")
 def mfeat(seed: int) -> Dataset:
     """Give six views of handwritten digits, as vectors.
 
@@ -73,7 +57,6 @@ def mfeat(seed: int) -> Dataset:
     return replace(read_npz(_FILES / "mfeat.npz", seed=seed), name="mfeat")
 
 
-@_builtin("av-digits-noisy", "av-digits with noise on both modalities, sd 1.5 (image) and 3.5 (audio)")
 def av_digits_noisy(seed: int) -> Dataset:
     """Give av-digits with Gaussian noise on standardised values.
 
@@ -88,7 +71,6 @@ def av_digits_noisy(seed: int) -> Dataset:
     return replace(base, name="av-digits-noisy", modalities=(noisy, _noisy_audio(audio, _training(base))))
 
 
-@_builtin("av-digits-pca", "av-digits, image reduced to 25 % of its energy, noise of sd 3.5 on audio")
 def av_digits_pca(seed: int) -> Dataset:
     """Give av-digits with a weak image: the leading principal components that hold 25 % of the energy.
 
@@ -107,7 +89,6 @@ def av_digits_pca(seed: int) -> Dataset:
     return replace(base, name="av-digits-pca", modalities=(reduced, _noisy_audio(audio, train)))
 
 
-@_builtin("av-digits-sum", "a written and a random spoken digit, label = their sum, 19 classes, 12,000 pairs")
 def av_digits_sum(seed: int) -> Dataset:
     """Give a written digit with a random spoken one; the label is their sum, 0 to 18.
 
@@ -136,7 +117,6 @@ def av_digits_sum(seed: int) -> Dataset:
     )
 
 
-@_builtin("mfeat-small", "four views of mfeat; 300 training, 300 validation and 600 test digits")
 def mfeat_small(seed: int) -> Dataset:
     """Give four views of mfeat and few samples: `fourier`, `karhunen_loeve`, `morphological`, `zernike`.
 
@@ -184,6 +164,8 @@ def _standardised_image(images: Array, train: IntArray) -> Array:
 
 def _leading_components(rows: Array) -> Array:
     """Give the fewest principal components of centred (N, D) rows that hold a quarter of the energy: (D, k)."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # no types; comes with scikit-learn
+
     # On cores that are busy, BLAS threads wait for each other at every small step: 11 s instead of 0.2 s measured.
     with threadpool_limits(1, user_api="blas"):
         variances, components = np.linalg.eigh(rows.T @ rows)
@@ -216,3 +198,50 @@ def _pairs(images: IntArray, recordings: IntArray, part: int) -> IntArray:
     rng = np.random.default_rng([_PAIR_STREAM, part])
     drawn = [rng.choice(recordings, RECORDINGS_PER_IMAGE, replace=False) for _ in images]
     return np.stack([np.repeat(images, RECORDINGS_PER_IMAGE), np.concatenate(drawn)])
+
+
+@dataclass(frozen=True)
+class BuiltinDataset:
+    """A bundled data set by name.
+
+    Attributes:
+        name: for `--dataset`.
+        description: one line on what it holds.
+        load: makes it from a run's seed.
+    """
+
+    name: str
+    description: str
+    load: Callable[[int], Dataset]
+
+
+DATASETS = Registry(
+    "dataset",
+    [
+        BuiltinDataset(
+            "av-digits",
+            "image and audio of a digit, 10 classes, 3,000 pairs (MNIST, Free Spoken Digit Dataset)",
+            av_digits,
+        ),
+        BuiltinDataset(
+            "mfeat", "six feature views of a handwritten digit, 10 classes, 2,000 digits (UCI Multiple Features)", mfeat
+        ),
+        BuiltinDataset(
+            "av-digits-noisy",
+            "av-digits with noise on both modalities, sd 1.5 (image) and 3.5 (audio)",
+            av_digits_noisy,
+        ),
+        BuiltinDataset(
+            "av-digits-pca", "av-digits, image reduced to 25 % of its energy, noise of sd 3.5 on audio", av_digits_pca
+        ),
+        BuiltinDataset(
+            "av-digits-sum",
+            "a written and a random spoken digit, label = their sum, 19 classes, 12,000 pairs",
+            av_digits_sum,
+        ),
+        BuiltinDataset(
+            "mfeat-small", "four views of mfeat; 300 training, 300 validation and 600 test digits", mfeat_small
+        ),
+    ],
+)
+"""Every bundled data set by name."""

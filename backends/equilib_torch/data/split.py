@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import cast
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 
 from equilib_torch.data.dataset import SPLITS, Array, IntArray
 from equilib_torch.errors import InputError
@@ -79,6 +78,8 @@ def hold_out(labels: Array, fraction: float, seed: int, *, stream: int) -> tuple
         >>> kept.size, np.bincount(held % 2)
         (16, array([2, 2]))
     """
+    from sklearn.model_selection import train_test_split  # slow to import; what is not split needs none of it
+
     if seed < 0:
         raise InputError(f"seed: must be 0 or more, got {seed}")
     n_classes = _check_smallest_class(labels, 2, "a part that is kept and one that is held out")

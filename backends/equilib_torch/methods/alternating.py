@@ -39,4 +39,5 @@ METHOD = Method(
     fusion="memory",
     description="the article's form: one modality after the other, weak to strong",
     scheduled=True,
+    ours=True,
 )

@@ -13,7 +13,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from equilib.schedule import MAX_UPDATES
 from equilib_torch.data.batches import Batch
-from equilib_torch.network import FusionName, MultimodalNetwork
+from equilib_torch.network import MultimodalNetwork
 from equilib_torch.parameters import Parameter
 
 
@@ -126,14 +126,16 @@ class Method:
             run.
         scheduled: whether it grants modalities several updates, as the plan says; it then has the parameter
             updates-per-batch, which goes into the schedule.
+        ours: whether it is a method of this project; all others count as rivals.
     """
 
     name: str
     start: Callable[..., Update]
-    fusion: FusionName
+    fusion: str
     description: str
     keywords: tuple[Parameter, ...] = ()
     scheduled: bool = False
+    ours: bool = False
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:

@@ -113,4 +113,5 @@ METHOD = Method(
         ),
     ),
     scheduled=True,
+    ours=True,
 )

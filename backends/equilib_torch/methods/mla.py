@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from equilib_torch.data.batches import Batch
+from equilib_torch.errors import InputError
 from equilib_torch.methods.base import (
     Method,
     Plan,
@@ -79,6 +80,12 @@ class AlternatingAdaptation(Update):
     def __init__(self, setting: Setting, *, alpha: float) -> None:
         self._alpha = alpha
         heads = setting.network.heads
+        widths = setting.network.config.widths
+        if len(set(widths)) > 1:
+            raise InputError(
+                f"method mla must have encoders of equally many features, for its one head, got {widths}; "
+                f"give those of one's own {setting.network.config.width}"
+            )
         setting.network.heads = nn.ModuleList([heads[0]] * len(heads))
         weight = cast(nn.Linear, heads[0]).weight  # (n_classes, d)
         self._projection = torch.eye(weight.shape[1], dtype=torch.float64, device=weight.device)

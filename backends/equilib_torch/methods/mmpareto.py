@@ -62,10 +62,10 @@ def update(network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step, *, 
 
     def adjust() -> None:
         for m, encoder in enumerate(network.encoders):
-            if batch.present[:, m].any():
-                parameters = list(encoder.parameters())
+            parameters = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
+            if parameters and batch.present[:, m].any():
                 gradients = [
-                    torch.autograd.grad(features[m], parameters, start[m], retain_graph=not i)
+                    torch.autograd.grad(features[m], parameters, start[m], retain_graph=not i, materialize_grads=True)
                     for i, start in enumerate(starts)
                 ]
                 g0, g1 = (torch.cat([g.flatten() for g in each]) for each in gradients)

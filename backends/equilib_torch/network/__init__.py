@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from equilib_torch.network.config import FusionName, Mapping, ModalityConfig, NetworkConfig, configure
-from equilib_torch.network.network import MultimodalNetwork
+from equilib_torch.network.config import MemoryMapping, ModalityConfig, NetworkConfig, configure
+from equilib_torch.network.encoders import ENCODERS
+from equilib_torch.network.fusion import FUSIONS
+from equilib_torch.network.network import MultimodalNetwork, match_own_encoders
 
-__all__ = ["FusionName", "Mapping", "ModalityConfig", "MultimodalNetwork", "NetworkConfig", "configure"]
+__all__ = [
+    "ENCODERS",
+    "FUSIONS",
+    "MemoryMapping",
+    "ModalityConfig",
+    "MultimodalNetwork",
+    "NetworkConfig",
+    "configure",
+    "match_own_encoders",
+]

@@ -8,6 +8,7 @@ never counts.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch.nn import functional as F  # noqa: N812 - the name all torch code use
 
 from equilib_torch.data import Modality
 from equilib_torch.errors import InputError
+from equilib_torch.registry import Registry
 
 
 class Standardise(nn.Module):
@@ -122,6 +124,8 @@ class ImageCNN(nn.Module):
 
     def __init__(self, shape: Sequence[int], n_features: int, width: int, dropout: float) -> None:
         super().__init__()
+        if shape[0] * shape[1] < 2:  # nothing to normalise over
+            raise InputError(f"encoder image-cnn reads images of 2 pixels or more, got shape {tuple(shape)}; use mlp")
         self.standardise = Standardise(n_features)
         channels = (n_features, width // 4, width // 2, width)
         self.convolutions = nn.ModuleList(nn.Conv2d(a, b, kernel_size=3, padding=1) for a, b in pairwise(channels))
@@ -152,9 +156,64 @@ def _within(lengths: Tensor, n_frames: int) -> Tensor:
 
 
 Encoder = MLP | TemporalCNN | ImageCNN
-ENCODERS: dict[str, type[Encoder]] = {"mlp": MLP, "temporal-cnn": TemporalCNN, "image-cnn": ImageCNN}
-DEFAULT_ENCODER = {"vector": "mlp", "sequence": "temporal-cnn", "image": "image-cnn"}
-_DIMENSIONS = {"mlp": (1, 2, 3), "temporal-cnn": (2,), "image-cnn": (2, 3)}
+
+
+@dataclass(frozen=True)
+class EncoderEntry:
+    """What is known of an encoder without building it.
+
+    Attributes:
+        name: for `--encoder`.
+        description: one line.
+        encoder: its class.
+        kinds: kinds of array it is the usual one for.
+        dimensions: numbers of dimensions a sample may have.
+        any_length: whether it reads sequences longer or shorter than those it was trained on.
+        pixels: kinds of which it reads a sample of two dimensions as pixels of one channel.
+    """
+
+    name: str
+    description: str
+    encoder: type[Encoder]
+    kinds: tuple[str, ...]
+    dimensions: tuple[int, ...]
+    any_length: bool = False
+    pixels: tuple[str, ...] = ()
+
+
+ENCODERS = Registry(
+    "encoder",
+    [
+        EncoderEntry(
+            "mlp",
+            "two-layer perceptron on vectors; other shapes are flattened",
+            MLP,
+            ("vector",),
+            (1, 2, 3),
+            pixels=("image",),
+        ),
+        EncoderEntry(
+            "temporal-cnn",
+            "three strided convolutions over time, then mean and maximum over the frames",
+            TemporalCNN,
+            ("sequence",),
+            (2,),
+            any_length=True,
+        ),
+        EncoderEntry(
+            "image-cnn",
+            "three convolutions with pooling, then a 4 x 4 grid of features",
+            ImageCNN,
+            ("image",),
+            (2, 3),
+            pixels=("image", "sequence", "vector"),
+        ),
+    ],
+)
+"""Every encoder by name."""
+
+DEFAULT_ENCODER = {kind: entry.name for entry in ENCODERS.values() for kind in entry.kinds}
+"""The usual encoder for each kind of array."""
 
 
 def build_encoder(name: str, kind: str, shape: Sequence[int], *, width: int, dropout: float) -> Encoder:
@@ -175,12 +234,13 @@ def build_encoder(name: str, kind: str, shape: Sequence[int], *, width: int, dro
         >>> encoder(torch.zeros(2, 92, 13), torch.tensor([92, 7])).shape
         torch.Size([2, 64])
     """
-    if name not in ENCODERS:
-        raise InputError(f"encoder must be one of {', '.join(ENCODERS)}, got {name!r}")
-    if len(shape) not in _DIMENSIONS[name]:
-        raise InputError(f"encoder {name} reads samples of {_DIMENSIONS[name]} dimensions, got shape {tuple(shape)}")
-    if name == "image-cnn" and shape[0] * shape[1] < 2:  # nothing to normalise over
-        raise InputError(f"encoder image-cnn reads images of 2 pixels or more, got shape {tuple(shape)}; use mlp")
-    flat = name == "image-cnn" or (name == "mlp" and kind == "image")  # two dimensions: pixels of one channel
-    n_features = 1 if flat and len(shape) == 2 else shape[-1]
-    return ENCODERS[name](shape, n_features, width, dropout)
+    entry = ENCODERS.find(name)
+    if len(shape) not in entry.dimensions:
+        readers = [other.name for other in ENCODERS.values() if len(shape) in other.dimensions]
+        remedy = f"; use {' or '.join(readers)}" if readers else ""
+        raise InputError(
+            f"encoder {name} reads samples of {' or '.join(map(str, entry.dimensions))} dimensions, got shape "
+            f"{tuple(shape)}{remedy}"
+        )
+    n_features = 1 if len(shape) == 2 and kind in entry.pixels else shape[-1]
+    return entry.encoder(shape, n_features, width, dropout)

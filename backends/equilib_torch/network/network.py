@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast, get_args
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -13,36 +13,50 @@ from equilib import coalitions
 from equilib_torch.data import Dataset
 from equilib_torch.data.batches import Batch
 from equilib_torch.errors import InputError
-from equilib_torch.network.config import FusionName, NetworkConfig
-from equilib_torch.network.encoders import Encoder, build_encoder
-from equilib_torch.network.fusion import ConcatFusion, ConfidenceFusion, Fusion, MemoryFusion, MLPFusion, SumFusion
+from equilib_torch.network.config import NetworkConfig
+from equilib_torch.network.encoders import ENCODERS, Encoder, build_encoder
+from equilib_torch.network.fusion import FUSIONS, MemoryFusion
 from equilib_torch.network.memory import GatedMemory
+from equilib_torch.network.own import OwnEncoder
 
 
 class MultimodalNetwork(nn.Module):
     """z_k = E_k(x_k), unimodal logits l_k = z_k W_k + b_k, and fused logits of the modalities present.
 
     Modules sit in lists, in the order of the modalities: a modality's name may hold characters a module's may not.
+
+    Args:
+        config: what it is made of.
+        encoders: modules of one's own, by modality, where the configuration says so; copied.
+
+    Raises:
+        InputError: modules that are missing or that the configuration does not have, or a configuration of parts that
+            do not fit together.
     """
 
     log_prior: Tensor  # (n_classes,)
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: NetworkConfig, encoders: Mapping[str, nn.Module] | None = None) -> None:
         super().__init__()
         self.config = config
-        n_classes, width = len(config.classes), config.width
+        n_classes = len(config.classes)
+        own = match_own_encoders(config, encoders or {})
         self.encoders = nn.ModuleList(
-            build_encoder(m.encoder, m.kind, m.shape, width=width, dropout=config.dropout) for m in config.modalities
+            OwnEncoder(own[m.name])
+            if m.encoder is None
+            else build_encoder(m.encoder, m.kind, m.shape, width=config.width, dropout=config.dropout)
+            for m in config.modalities
         )
-        self.heads = nn.ModuleList(nn.Linear(width, n_classes) for _ in config.modalities)
-        self.fusion = _build_fusion(config, [width] * len(config.modalities), n_classes)
+        self.heads = nn.ModuleList(nn.Linear(width, n_classes) for width in config.widths)
+        self.fusion = FUSIONS.find(config.fusion).build(config)
         self.register_buffer("log_prior", torch.zeros(n_classes))
 
     def fit_statistics(self, dataset: Dataset) -> None:
         """Take input statistics and class frequencies from the training split."""
         rows = dataset.splits["train"]
         for encoder, modality in zip(self.encoders, dataset.modalities, strict=True):
-            cast(Encoder, encoder).standardise.fit(modality, rows)
+            if not isinstance(encoder, OwnEncoder):  # which gets its inputs as they are
+                cast(Encoder, encoder).standardise.fit(modality, rows)
         counts = np.bincount(dataset.labels[rows], minlength=len(self.config.classes))
         self.log_prior.copy_(torch.from_numpy(np.log(counts / counts.sum())))
 
@@ -83,29 +97,27 @@ class MultimodalNetwork(nn.Module):
         """Compute the fused logits, (B, n_classes)."""
         return self.fuse(self.encode(batch), batch.present)
 
+    def reads_any_length(self, k: int) -> bool:
+        """Tell whether modality k may have more or fewer frames than in training."""
+        name, encoder = self.config.modalities[k].encoder, self.encoders[k]
+        return ENCODERS[name].any_length if name is not None else bool(encoder.takes_lengths)
+
     @property
     def memory(self) -> GatedMemory | None:
         """The gated memory, where the fusion has one."""
         return self.fusion.memory if isinstance(self.fusion, MemoryFusion) else None
 
 
-def _build_fusion(config: NetworkConfig, widths: Sequence[int], n_classes: int) -> Fusion:
-    match config.fusion:
-        case "sum":
-            return SumFusion()
-        case "confidence":
-            return ConfidenceFusion()
-        case "concat":
-            return ConcatFusion(widths, n_classes)
-        case "mlp":
-            return MLPFusion(widths, n_classes, width=2 * config.width)
-        case "memory":
-            memory = GatedMemory(
-                widths,
-                config.width,
-                feature_mapping=config.mapping in ("feature", "both"),
-                sample_mapping=config.mapping in ("sample", "both"),
-            )
-            return MemoryFusion(memory, n_classes, config.width)
-        case unknown:  # a damaged file
-            raise InputError(f"fusion must be one of {', '.join(get_args(FusionName))}, got {unknown!r}")
+def match_own_encoders(config: NetworkConfig, encoders: Mapping[str, nn.Module]) -> Mapping[str, nn.Module]:
+    """Give modules of one's own back if they are those that the configuration needs.
+
+    Raises:
+        InputError: some are missing or not needed; names them.
+    """
+    needed = {m.name for m in config.modalities if m.encoder is None}
+    if needed != set(encoders):
+        what = f"modules for {', '.join(sorted(needed))}" if needed else "no modules: no modality has one of its own"
+        got = ", ".join(map(repr, sorted(encoders))) or "nothing"
+        remedy = f"; pass encoders={{{', '.join(f'{name!r}: module' for name in sorted(needed))}}}" if needed else ""
+        raise InputError(f"encoders must hold {what}, got {got}{remedy}")
+    return encoders

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from equilib_torch.classifier import MultimodalClassifier
-from equilib_torch.data import BUILTIN
+from equilib_torch.data import DATASETS
 from equilib_torch.errors import InputError
 from equilib_torch.files import write_atomically
 from equilib_torch.network import MultimodalNetwork
@@ -22,7 +22,7 @@ from equilib_torch.training.options import TrainOptions
 def settings(options: TrainOptions) -> dict[str, Any]:
     """The contents of config.yaml: every option but the output."""
     found = {name: value for name, value in asdict(options).items() if name != "output"}
-    if options.dataset not in BUILTIN:
+    if options.dataset not in DATASETS:
         found["dataset"] = str(Path(options.dataset).resolve())  # the file serves from anywhere
     return found
 

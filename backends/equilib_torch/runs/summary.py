@@ -51,7 +51,7 @@ def summarise(run: Run, *, seconds_total: float) -> dict[str, Any]:
         "majority_accuracy": float(accuracies.of_none),
         "unimodal_accuracy": by_modality(names, accuracies.alone),
         "coalition_accuracy": by_coalition(names, test.accuracies),
-        "value": options.value,
+        "value": options.coalition_value,
         "shapley": by_modality(names, shapley),
         "shares": by_modality(names, contribution_shares(shapley)),
         "edm": float(edm(shapley)),

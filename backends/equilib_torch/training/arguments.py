@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import fields
-from typing import Any, get_type_hints
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import MISSING, fields
+from typing import Any
 
+import docstring_parser
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, get_loader, set_loader, set_parsing_settings
 
 from equilib_torch.errors import InputError
-from equilib_torch.training.options import TrainOptions, help_texts
+from equilib_torch.methods import METHODS
+from equilib_torch.parameters import split_spec
+from equilib_torch.training.options import GROUPS, KNOWN, TYPES, TrainOptions, flag, read_option
 
-_EPILOG = "--list backends|datasets|methods|encoders prints the known names and exits."
+_EPILOG = "--list backends|datasets|methods|fusions|encoders|values|estimators prints the known names and exits."
+
+_RENAMED = {
+    "value": "coalition_value",
+    "mapping": "memory_mapping",
+    "inherit": "memory_inherit",
+    "smoothing": "shapley_smoothing",
+}
+"""Options of 0.1.0 and what they are called now."""
 
 
 def new_parser(prog: str, description: str) -> ArgumentParser:
-    """A parser that reads YAML files given by --config and never imports what they name."""
+    """Make a parser that reads YAML files given by --config and never imports what they name."""
     # Configurations may come from anyone: none may name something to import.
     set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[])
     set_loader("yaml", _load_yaml, exceptions=(yaml.YAMLError,))
@@ -33,37 +45,52 @@ def new_parser(prog: str, description: str) -> ArgumentParser:
         action="config",
         help="YAML file with values of these options; what follows it on the command line wins",
     )
+    parser.add_argument("--quiet", action="store_true", help="no progress and no summary")
     return parser
 
 
 def add_options(parser: ArgumentParser, defaults: TrainOptions, *, leave_out: Collection[str] = ()) -> None:
-    """Add the options of a training run, by their flags, but those left out (by field name)."""
-    types, texts = get_type_hints(TrainOptions), help_texts()
-    for field in fields(TrainOptions):
-        if field.name in leave_out:
-            continue
-        extra: dict[str, Any] = {"nargs": "+"} if field.name == "encoder" else {}
-        kind = str if field.name == "encoder" else types[field.name]
-        flag = "--" + field.name.replace("_", "-")
-        parser.add_argument(flag, type=kind, default=getattr(defaults, field.name), help=texts[field.name], **extra)
+    """Add the options of a training run in their groups, by their flags, but those left out (by field name)."""
+    for title, options in GROUPS.items():
+        group = parser.add_argument_group(title, options.__doc__)
+        texts = {text.arg_name: text.description for text in docstring_parser.parse_from_object(options).params}
+        for field in fields(options):
+            if field.name in leave_out:
+                continue
+            text = " ".join((texts[field.name] or "").split())
+            if field.name in KNOWN:
+                text += f"; known: {', '.join(KNOWN[field.name])}"
+            kind: dict[str, Any] = {"type": TYPES[field.name]}
+            if field.default is MISSING:  # a list: its items follow the flag, one after the other
+                kind = {"type": str, "nargs": "+"}
+            group.add_argument(f"--{flag(field.name)}", default=getattr(defaults, field.name), help=text, **kind)
 
 
 def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
-    """The values of all options.
+    """Read the values of all options.
 
     Raises:
-        InputError: what the parser says, in one line.
+        InputError: what the parser says, in one line; or an option of 0.1.0, with its new spelling.
     """
+    _refuse_old_spellings(_given(argv), "--")
     try:
         return parser.parse_args(list(argv))
     except ArgumentError as error:
+        mismatch = re.fullmatch(r'Parser key "(\w+)":\s*Expected a .*\. Got value: (.*)', str(error), re.DOTALL)
+        if mismatch and mismatch[1] in TYPES:
+            read_option(mismatch[1], mismatch[2])  # says the same in words
         raise InputError(str(error)) from error
     except (UnicodeDecodeError, TypeError) as error:
         raise InputError(f"config: not text, or a value of the wrong form ({error})") from error
 
 
+def read_options(known: Namespace, *, leave_out: Collection[str] = ()) -> TrainOptions:
+    """Take the options of a run out of what was parsed, but those that `add_options` left out."""
+    return TrainOptions(**{name: known[name] for name in TYPES if name not in leave_out})
+
+
 def parse_options(prog: str, description: str, argv: Sequence[str], defaults: TrainOptions) -> TrainOptions:
-    """The options of one training run.
+    """Read the options of one training run.
 
     Args:
         prog: name of the command, for its help.
@@ -80,8 +107,55 @@ def parse_options(prog: str, description: str, argv: Sequence[str], defaults: Tr
     """
     parser = new_parser(prog, description)
     add_options(parser, defaults)
-    known = parse(parser, argv)
-    return TrainOptions(**{field.name: known[field.name] for field in fields(TrainOptions)})
+    return read_options(parse(parser, argv))
+
+
+def describe_old_spelling(name: str, value: object, method: str, prefix: str = "") -> str | None:
+    """Say what has become of an option of 0.1.0; None for any other name.
+
+    Args:
+        name: of the option.
+        value: what it was set to.
+        method: the method of the run.
+        prefix: "--" on the command line; nothing in a configuration.
+
+    Example:
+        >>> describe_old_spelling("strength", "0.5", "ogm-ge", "--")
+        '--strength is now a parameter of the method: --method ogm-ge:alpha=0.5'
+        >>> describe_old_spelling("smoothing", 0.5, "joint")
+        'smoothing is now shapley_smoothing'
+    """
+    if name in _RENAMED:
+        return f"{prefix}{name} is now {prefix}{flag(_RENAMED[name]) if prefix else _RENAMED[name]}"
+    if name not in ("strength", "updates"):
+        return None
+    if value is None:  # as in a config.yaml of 0.1.0
+        return f"{prefix}{name} is no option any more: leave it out"
+    entry = METHODS.get(split_spec(method)[0])
+    declared = (
+        () if entry is None else entry.keywords if name == "strength" else entry.parameters[len(entry.keywords) :]
+    )
+    if not declared:
+        return f"{prefix}{name} is now a parameter of the method, and {method} has none like it: leave it out"
+    spec = f"{method}:{declared[0].written}={value}"
+    return f"{prefix}{name} is now a parameter of the method: {prefix}method{' ' if prefix else ': '}{spec}"
+
+
+def _given(argv: Sequence[str]) -> dict[str, str]:
+    """Read flags and the one value behind each, whether it is known or not."""
+    given: dict[str, str] = {}
+    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+        if argument.startswith("--"):
+            name, equals, value = argument[2:].partition("=")
+            given[name] = value if equals else following
+    return given
+
+
+def _refuse_old_spellings(given: Mapping[str, Any], prefix: str) -> None:
+    method = str(given.get("method") or TrainOptions().method)
+    told = [describe_old_spelling(name, value, method, prefix) for name, value in given.items()]
+    if any(told):
+        raise InputError("; ".join(filter(None, told)))
 
 
 _load_any_yaml = get_loader("yaml")
@@ -92,7 +166,9 @@ def _load_yaml(text: str) -> Any:
     if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
         raise yaml.YAMLError("aliases are not read")
     loaded = _load_any_yaml(text)
-    encoder = loaded.get("encoder", []) if isinstance(loaded, dict) else []
-    if not isinstance(encoder, list) or not all(isinstance(item, str) for item in encoder):
-        raise yaml.YAMLError(f"encoder must be a list of MODALITY=NAME, got {encoder!r}")
+    if isinstance(loaded, dict):
+        _refuse_old_spellings(loaded, "")
+        encoder = loaded.get("encoder", [])
+        if not isinstance(encoder, list) or not all(isinstance(item, str) for item in encoder):
+            raise yaml.YAMLError(f"encoder must be a list of MODALITY=NAME, got {encoder!r}")
     return loaded

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,8 +14,8 @@ from torch import Tensor
 from equilib_torch.coalition_table import CoalitionTable
 from equilib_torch.data.batches import Batch
 from equilib_torch.network import MultimodalNetwork
+from equilib_torch.registry import Registry
 
-ValueName = Literal["accuracy", "probability", "log-likelihood"]
 Score = Callable[[Tensor, Tensor], Tensor]
 """Log-probabilities (..., B, n_classes) and labels (B,) to one score per sample (..., B); v(S) is its mean."""
 
@@ -35,7 +36,34 @@ def probability(log_probabilities: Tensor, labels: Tensor) -> Tensor:
     return log_likelihood(log_probabilities, labels).exp()
 
 
-VALUES: dict[str, Score] = {"accuracy": accuracy, "probability": probability, "log-likelihood": log_likelihood}
+@dataclass(frozen=True)
+class CoalitionValue:
+    """What a coalition can be worth; called like its `score`.
+
+    Attributes:
+        name: for `--coalition-value`.
+        description: one line.
+        score: of every sample; the value is its mean.
+    """
+
+    name: str
+    description: str
+    score: Score
+
+    def __call__(self, log_probabilities: Tensor, labels: Tensor) -> Tensor:
+        """Score every sample."""
+        return self.score(log_probabilities, labels)
+
+
+VALUES = Registry(
+    "coalition-value",
+    [
+        CoalitionValue("accuracy", "share of the samples whose most probable class is the label", accuracy),
+        CoalitionValue("probability", "mean probability of the label", probability),
+        CoalitionValue("log-likelihood", "mean log-probability of the label", log_likelihood),
+    ],
+)
+"""What a coalition can be worth, by name."""
 
 
 class Evaluation(NamedTuple):

@@ -5,7 +5,7 @@ Plain functions over a `State`, which they move on: `train`, then `measure`, aga
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from equilib import contribution_shares, edm, shapley_values
 from equilib_torch.coalition_table import CoalitionTable
@@ -60,6 +61,7 @@ def fit(
     options: TrainOptions,
     dataset: Dataset,
     *,
+    encoders: Mapping[str, nn.Module] | None = None,
     on_epoch: OnEpoch | None = None,
     progress: bool | Progress = False,
     state: State | None = None,
@@ -73,6 +75,10 @@ def fit(
     Args:
         options: what to train, and how.
         dataset: what to train on; `options.dataset` and `options.output` are not looked at.
+        encoders: modules of one's own, by modality, in the place of the usual encoders: (B, ...) -> (B, d), any d. A
+            copy of each is trained. It gets a batch's inputs as they are, float32 and not standardised, 0 where the
+            modality is absent, and `lengths`, (B,), if its forward has an argument of that name. In eval mode, what
+            it makes of a sample must not depend on the rest of the batch. With a `state`, give them to `State.create`.
         on_epoch: called after each epoch with its record, and with the network if it is the best so far, else None;
             if it returns False, the run ends there.
         progress: show a progress bar on standard error, or what to tell how far the run has come.
@@ -90,7 +96,9 @@ def fit(
         (1, (16,))
     """
     if state is None:
-        state = State.create(options, dataset)
+        state = State.create(options, dataset, encoders=encoders)
+    elif encoders:
+        raise InputError("encoders must be given to State.create where there is a state, got both")
     elif state.dataset is not dataset or replace(state.options, output=options.output) != options:
         raise InputError("state must be made by State.create of the same options and data, got one of others")
     told = make_progress(progress)
@@ -123,7 +131,7 @@ def train(state: State, until: int, *, progress: Progress | None = None) -> None
             plan, position = state.plan._replace(epoch=state.epoch), state.update % per_epoch
             if position == 0:
                 seed(state.machine, state.options.seed, state.epoch)
-                network.fusion.start_epoch(inherit=state.options.inherit)
+                network.fusion.start_epoch(inherit=state.options.memory_inherit)
             for batch in islice(state.batches("train", skip=position), until - state.update):
                 for group in state.optimiser.param_groups:
                     group["lr"] = state.learning_rate
@@ -184,7 +192,7 @@ def finish(state: State) -> Run:
 
 
 def _evaluate(state: State, network: MultimodalNetwork, split: str) -> Evaluation:
-    clock, value = state.clock, VALUES[state.options.value]
+    clock, value = state.clock, VALUES[state.options.coalition_value]
     with clock.measure("evaluate"), state.machine.autocast():
         batches = state.batches(split)
         return evaluate(network, batches, value, around_coalitions=partial(clock.measure, "schedule"))

@@ -1,40 +1,140 @@
-"""Options of a training run: the command line, the config file and `train` share this one definition."""
+"""Options of a training run: the command line, the config file and `fit` share this one definition.
+
+A group of options is a dataclass. The text below a field is its help, the field's type says what a value must be.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from numbers import Integral, Real
-from typing import Any, cast, get_args
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
 
 from equilib.schedule import POLICIES
+from equilib_torch.data import DATASETS
 from equilib_torch.errors import InputError
 from equilib_torch.methods import METHODS, Method
-from equilib_torch.network import FusionName, Mapping
-from equilib_torch.network.encoders import ENCODERS
+from equilib_torch.network import ENCODERS, FUSIONS, MemoryMapping
 from equilib_torch.parameters import read_parameters, split_spec
 from equilib_torch.training.evaluation import VALUES
 
-_TYPES: dict[str, tuple[type, ...]] = {
-    "int": (Integral,),
-    "float": (Real,),
-    "bool": (bool,),
-    "str": (str,),
-    "list[str]": (list, tuple),
+KNOWN: Mapping[str, Iterable[str]] = {
+    "dataset": DATASETS,
+    "encoder": ENCODERS,
+    "fusion": FUSIONS,
+    "method": METHODS,
+    "policy": POLICIES,
+    "coalition_value": VALUES,
 }
-PRECISIONS = ("no", "bf16", "fp16")
-DEVICES = ("auto", "cpu", "cuda")
+"""The names that an option can have, by its field; its help lists them."""
 
 
-def _option(default: Any, text: str) -> Any:  # a field, as `dataclasses.field` itself is typed
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata={"help": text})
-    return field(default=default, metadata={"help": text})
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """What to train on."""
+
+    dataset: str = "av-digits"
+    """name of a bundled data set (see --list datasets) or path of an .npz file"""
+
+    batch_size: int = 64
+    """training samples per batch"""
+
+    eval_batch_size: int = 256
+    """samples per batch in evaluation; changes results by rounding at most"""
 
 
-@dataclass(frozen=True)
-class TrainOptions:
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """Encoders, and the fusion of what they see."""
+
+    fusion: str | None = None
+    """what joins the modalities (see --list fusions); default: the method's usual one"""
+
+    encoder: list[str] = field(default_factory=list)
+    """MODALITY=NAME …: another encoder than the usual one (see --list encoders)"""
+
+    width: int = 64
+    """features per modality, a multiple of 16"""
+
+    dropout: float = 0.3
+    """dropout in the encoders, in [0, 1)"""
+
+    memory_mapping: MemoryMapping = "feature"
+    """fusion memory only: what brings the modalities together before they are written into the memory"""
+
+    memory_inherit: bool = True
+    """fusion memory only: whether the memory is inherited from epoch to epoch"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodOptions:
+    """How the modalities are trained together, and in what order."""
+
+    method: str = "equilib"
+    """training method, NAME or NAME:parameter=value:… (see --list methods)"""
+
+    policy: str = "weak-to-strong"
+    """order of the modalities"""
+
+    coalition_value: str = "accuracy"
+    """what a coalition of modalities is worth on validation (see --list values)"""
+
+    shapley_smoothing: float = 0.0
+    """weight of earlier epochs in the Shapley values that the order follows, in [0, 1)"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """How long, and in what steps."""
+
+    epochs: int = 20
+    """passes over the training data"""
+
+    lr: float = 1e-3
+    """learning rate of AdamW at the start; it falls to 0 along a cosine"""
+
+    weight_decay: float = 1e-2
+    """weight decay of AdamW"""
+
+    seed: int = 0
+    """seed of everything random, in [0, 2**32)"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineOptions:
+    """Where to train, and where to write."""
+
+    backend: Literal["torch"] = "torch"
+    """who trains (see --list backends)"""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """where to train; auto: on cuda if it is there"""
+
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    """mixed precision"""
+
+    output: str | None = None
+    """new or empty directory for the run; default: nothing is written"""
+
+
+GROUPS = {
+    "data": DataOptions,
+    "network": NetworkOptions,
+    "method": MethodOptions,
+    "training": TrainingOptions,
+    "machine": MachineOptions,
+}
+"""Groups of options by their headings."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(MachineOptions, TrainingOptions, MethodOptions, NetworkOptions, DataOptions):
     """Options of a training run; every one has a default, checked when the object is made.
+
+    Whole and real numbers of NumPy are accepted, and become Python's.
 
     Raises:
         InputError: a value outside its range or an unknown name, naming the option, the rule and the value.
@@ -44,62 +144,22 @@ class TrainOptions:
         'equilib'
     """
 
-    backend: str = _option("torch", "who trains")
-    dataset: str = _option("av-digits", "name of a bundled data set (see --list datasets) or path of an .npz file")
-    method: str = _option("equilib", "training method, NAME or NAME:parameter=value:… (see --list methods)")
-    fusion: str | None = _option(None, "concat, mlp, sum, memory or confidence; default: the method's usual one")
-    encoder: list[str] = _option([], "MODALITY=NAME …: another encoder than the usual one (see --list encoders)")
-    policy: str = _option("weak-to-strong", f"order of the modalities: {', '.join(POLICIES)}")
-    value: str = _option("accuracy", f"what a coalition is worth on validation: {', '.join(VALUES)}")
-    smoothing: float = _option(0.0, "weight of earlier epochs in the contributions that the order follows, in [0, 1)")
-    mapping: str = _option("feature", "memory fusion only: mapping before the memory: none, feature, sample or both")
-    inherit: bool = _option(True, "memory fusion only: whether the memory is inherited from epoch to epoch")
-    width: int = _option(64, "features per modality, a multiple of 16")
-    dropout: float = _option(0.3, "dropout in the encoders, in [0, 1)")
-    epochs: int = _option(20, "passes over the training data")
-    batch_size: int = _option(64, "training samples per batch")
-    eval_batch_size: int = _option(256, "samples per batch in evaluation; changes results by rounding at most")
-    lr: float = _option(1e-3, "learning rate of AdamW at the start; it falls to 0 along a cosine")
-    weight_decay: float = _option(1e-2, "weight decay of AdamW")
-    seed: int = _option(0, "seed of everything random")
-    device: str = _option("auto", f"where to train: {', '.join(DEVICES)}")
-    precision: str = _option("no", f"mixed precision: {', '.join(PRECISIONS)}")
-    output: str | None = _option(None, "new or empty directory for the run; default: nothing is written")
-
     def __post_init__(self) -> None:
-        for option in fields(self):
-            value = getattr(self, option.name)
-            if value is None and option.default is not None:
-                raise InputError(f"{_flag(option.name)} must have a value, got null")
-            allowed = _TYPES[str(option.type).partition(" ")[0]]
-            if value is not None and (
-                not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed)
-            ):
-                raise InputError(f"{_flag(option.name)} must be of type {option.type}, got {value!r}")
-        _one_of("backend", self.backend, ("torch",))
+        for name in TYPES:
+            object.__setattr__(self, name, read_option(name, getattr(self, name)))
         self._read_method()
         if self.fusion is not None:
-            _one_of("fusion", self.fusion, get_args(FusionName))
-        _one_of("policy", self.policy, POLICIES)
-        _one_of("value", self.value, VALUES)
-        _one_of("mapping", self.mapping, get_args(Mapping))
-        _one_of("device", self.device, DEVICES)
-        _one_of("precision", self.precision, PRECISIONS)
+            FUSIONS.find(self.fusion)
+        _require("policy", self.policy in POLICIES, f"be one of {', '.join(POLICIES)}", self.policy)
+        VALUES.find(self.coalition_value)
         for name in ("epochs", "batch_size", "eval_batch_size"):
-            number = getattr(self, name)
-            if number is not None and number < 1:
-                raise InputError(f"{_flag(name)} must be at least 1, got {number}")
-        for name in ("smoothing", "dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"{_flag(name)} must be in [0, 1), got {getattr(self, name)}")
-        if self.width < 16 or self.width % 16:
-            raise InputError(f"width must be a positive multiple of 16, got {self.width}")
-        if not 0 < self.lr < float("inf"):
-            raise InputError(f"lr must be positive and finite, got {self.lr}")
-        if not 0 <= self.weight_decay < float("inf"):
-            raise InputError(f"weight-decay must be at least 0 and finite, got {self.weight_decay}")
-        if not 0 <= self.seed < 2**32:
-            raise InputError(f"seed must be in [0, 2**32), got {self.seed}")
+            _require(name, getattr(self, name) >= 1, "be at least 1", getattr(self, name))
+        for name in ("shapley_smoothing", "dropout"):
+            _require(name, 0 <= getattr(self, name) < 1, "be in [0, 1)", getattr(self, name))
+        _require("width", self.width > 0 and self.width % 16 == 0, "be a positive multiple of 16", self.width)
+        _require("lr", 0 < self.lr < float("inf"), "be positive and finite", self.lr)
+        _require("weight_decay", 0 <= self.weight_decay < float("inf"), "be at least 0 and finite", self.weight_decay)
+        _require("seed", 0 <= self.seed < 2**32, "be in [0, 2**32)", self.seed)
         _read_encoders(self.encoder)
 
     @property
@@ -123,33 +183,75 @@ class TrainOptions:
         return self._read_method()[1]
 
     @property
-    def chosen_fusion(self) -> FusionName:
+    def chosen_fusion(self) -> str:
         """The fusion asked for, or the method's usual one."""
-        return cast(FusionName, self.fusion or METHODS[self.method_name].fusion)
+        return self.fusion or METHODS[self.method_name].fusion
 
 
-def help_texts() -> dict[str, str]:
-    """One line on each option, by field name."""
-    return {f.name: f.metadata["help"] for f in fields(TrainOptions)}
+TYPES = get_type_hints(TrainOptions)
+"""Type of each option, by its field."""
 
 
-def _read_encoders(items: Sequence[str]) -> dict[str, str]:
-    chosen: dict[str, str] = {}
-    for item in items:
-        modality, equals, name = item.partition("=")
-        if not equals or not modality:
-            raise InputError(f"encoder must be given as MODALITY=NAME, got {item!r}")
-        _one_of(f"encoder of {modality}", name, ENCODERS)
-        if modality in chosen:
-            raise InputError(f"encoder must name every modality once, got {modality!r} twice")
-        chosen[modality] = name
-    return chosen
+def read_option(name: str, value: Any) -> Any:
+    """Give the value of an option as an object of its type.
+
+    Args:
+        name: of the field.
+        value: what was given.
+
+    Raises:
+        InputError: it is of another type.
+
+    Example:
+        >>> read_option("epochs", np.int64(5))
+        5
+    """
+    return _read(name, value, TYPES[name])
 
 
-def _flag(name: str) -> str:
+def flag(name: str) -> str:
+    """Write a field's name as on the command line.
+
+    Example:
+        >>> flag("batch_size")
+        'batch-size'
+    """
     return name.replace("_", "-")
 
 
-def _one_of(name: str, value: str, known: Collection[str]) -> None:
-    if value not in known:
-        raise InputError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+def _require(name: str, holds: bool, rule: str, value: object) -> None:
+    if not holds:
+        raise InputError(f"{flag(name)} must {rule}, got {value!r}")
+
+
+def _read(name: str, value: Any, kind: Any) -> Any:
+    """Give a value as an object of its option's type, if it is one or means one."""
+    origin, choices = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        _require(name, isinstance(value, str) and value in choices, f"be one of {', '.join(choices)}", value)
+        return str(value)
+    if origin in (Union, UnionType):
+        return None if value is None else _read(name, value, choices[0])
+    if origin is list:
+        _require(name, isinstance(value, list | tuple), "be a list", value)
+        return [_read(name, item, choices[0]) for item in value]
+    if kind is bool:
+        _require(name, isinstance(value, bool | np.bool_), "be true or false", value)
+    elif kind is str:
+        _require(name, isinstance(value, str), "be text", value)
+    else:
+        number, noun = (Integral, "a whole number") if kind is int else (Real, "a number")
+        _require(name, isinstance(value, number) and not isinstance(value, bool), f"be {noun}", value)
+    return kind(value)
+
+
+def _read_encoders(items: Sequence[str]) -> dict[str, str]:
+    encoders: dict[str, str] = {}
+    for item in items:
+        modality, equals, name = item.partition("=")
+        _require("encoder", bool(equals and modality), "be given as MODALITY=NAME", item)
+        ENCODERS.find(name, what=f"encoder of {modality}")
+        if modality in encoders:
+            raise InputError(f"encoder must name every modality once, got {modality!r} twice")
+        encoders[modality] = name
+    return encoders

@@ -9,7 +9,7 @@ from typing import Any, Self, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from equilib import Scheduler, SchedulerState, shapley_scheduler
 from equilib_torch.data import Dataset
@@ -17,8 +17,8 @@ from equilib_torch.data.batches import Batch, loader
 from equilib_torch.errors import InputError
 from equilib_torch.methods import METHODS, Losses, LossFunction, Plan, Setting, Update
 from equilib_torch.methods.rehearsal import rehearse
-from equilib_torch.network import Mapping as MemoryMapping
 from equilib_torch.network import MultimodalNetwork, NetworkConfig, configure
+from equilib_torch.network.own import check_own_encoders
 from equilib_torch.training.clock import Clock
 from equilib_torch.training.device import Machine, apart_from_caller, find_machine
 from equilib_torch.training.options import TrainOptions
@@ -27,11 +27,16 @@ from equilib_torch.training.planning import Budget, learning_rate, make_plan, pl
 Record = dict[str, Any]
 
 
-def check(options: TrainOptions, dataset: Dataset) -> NetworkConfig:
+def check(options: TrainOptions, dataset: Dataset, encoders: Mapping[str, nn.Module] | None = None) -> NetworkConfig:
     """Hold options against the data, building nothing, and say what the network would be made of.
 
+    Args:
+        options: what to train, and how.
+        dataset: what to train on.
+        encoders: modules of one's own, by modality.
+
     Raises:
-        InputError: options that do not fit the data.
+        InputError: options or modules that do not fit the data.
     """
     n, n_train = len(dataset.modalities), len(dataset.splits["train"])
     if options.batch_size > n_train:
@@ -47,7 +52,8 @@ def check(options: TrainOptions, dataset: Dataset) -> NetworkConfig:
         fusion=options.chosen_fusion,
         width=options.width,
         dropout=options.dropout,
-        mapping=cast(MemoryMapping, options.mapping),
+        mapping=options.memory_mapping,
+        own=check_own_encoders(encoders or {}, dataset),
     )
 
 
@@ -126,18 +132,25 @@ class State:
     losses: list[Tensor] = field(default_factory=list)
 
     @classmethod
-    def create(cls, options: TrainOptions, dataset: Dataset) -> Self:
+    def create(
+        cls, options: TrainOptions, dataset: Dataset, *, encoders: Mapping[str, nn.Module] | None = None
+    ) -> Self:
         """Set up a run: hold options against data and machine, and build the network.
 
+        Args:
+            options: what to train, and how.
+            dataset: what to train on.
+            encoders: modules of one's own, by modality, as `fit` says.
+
         Raises:
-            InputError: options that do not fit the data or the machine.
+            InputError: options or modules that do not fit the data or the machine.
         """
-        config = check(options, dataset)
+        config = check(options, dataset, encoders)
         machine = find_machine(options.device, options.precision)
         budget = plan_budget(options, len(dataset.splits["train"]))
         with apart_from_caller(machine.device):
             seed(machine, options.seed, 0)
-            network = MultimodalNetwork(config)
+            network = MultimodalNetwork(config, encoders)
             network.fit_statistics(dataset)
             network.to(machine.device)
 
@@ -151,7 +164,7 @@ class State:
         scheduler = shapley_scheduler(
             len(dataset.modalities),
             policy=options.policy,
-            smoothing=options.smoothing,
+            smoothing=options.shapley_smoothing,
             n_updates=options.parameters.get("updates_per_batch"),
             seed=options.seed,
         )
