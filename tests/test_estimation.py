@@ -141,8 +141,7 @@ def test_an_estimate_prints_as_a_table(xp):
 def test_the_table_of_many_players_and_outputs_is_short():
     many = str(estimate_shapley(Additive(np.arange(500.0)), 500, budget=501, seed=0)).splitlines()
     assert len(many) == 23
-    assert many[1].split()[:2] == ["0", "0"]
-    assert many[20].split()[:2] == ["498", "498"]
+    assert [line.split()[0] for line in many[1:22]] == [*map(str, range(10)), "…", *map(str, range(490, 500))]
     assert many[-1] == "antithetic, 501 evaluations, not converged"
     both = str(estimate_shapley(two_outputs, 2, budget=4)).splitlines()
     assert both[1:3] == ["     0             2 ± 0           0.5 ± 0", "     1             2 ± 0           0.5 ± 0"]

@@ -48,15 +48,25 @@ ESTIMATORS: dict[str, Estimator] = {
         Estimator("auto", "the most accurate one that players and budget allow", auto),
         Estimator("exact", "all 2**n coalitions, no error", exact.exact),
         Estimator("permutation", "marginal contributions along random orders; unbiased", permutation.permutation),
-        Estimator("antithetic", "the same, each order with its reverse", permutation.antithetic),
+        Estimator(
+            "antithetic", "marginal contributions along random orders and their reverses", permutation.antithetic
+        ),
         Estimator("kernel", "least squares in the Shapley kernel, coalitions with complements", regression.kernel),
-        Estimator("kernel-unpaired", "the same, coalitions on their own", regression.kernel_unpaired),
+        Estimator(
+            "kernel-unpaired",
+            "least squares in the Shapley kernel, coalitions on their own",
+            regression.kernel_unpaired,
+        ),
         Estimator("stratified", "means by size of coalition, with and without each player", stratified.stratified),
         Estimator(
             "adjusted", "a fitted model, corrected by sampling what it misses; nearly unbiased", adjusted.adjusted
         ),
-        Estimator("adjusted-paired", "the same, coalitions with complements", adjusted.adjusted_paired),
-        Estimator("adjusted-unpaired", "the same, coalitions on their own", adjusted.adjusted_unpaired),
+        Estimator(
+            "adjusted-paired", "a fitted model, corrected; coalitions with complements", adjusted.adjusted_paired
+        ),
+        Estimator(
+            "adjusted-unpaired", "a fitted model, corrected; coalitions on their own", adjusted.adjusted_unpaired
+        ),
     )
 }
 """Every estimator by its name."""
