@@ -74,7 +74,7 @@ def prototype_logits(features: Tensor, prototypes: Tensor, seen: Tensor) -> Tens
         >>> prototype_logits(torch.zeros(1, 2), prototypes, torch.tensor([True, True, False]))
         tensor([[-0., -5., -inf]])
     """
-    distances = torch.linalg.vector_norm(features[:, None] - prototypes, dim=2)
+    distances: Tensor = torch.linalg.vector_norm(features[:, None] - prototypes, dim=2)
     return (-distances).masked_fill(~seen, -torch.inf)
 
 

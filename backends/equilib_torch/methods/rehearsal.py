@@ -53,7 +53,7 @@ def _mean_losses(network: MultimodalNetwork, batches: Iterable[Batch]) -> Tensor
     """Measure the mean cross-entropy of each head over the samples that have its modality and, last, of all fused."""
     network.eval()
     n = len(network.encoders)
-    totals, counts = torch.zeros(2, n + 1, dtype=torch.float64)
+    totals, counts = torch.zeros(n + 1, dtype=torch.float64), torch.zeros(n + 1, dtype=torch.float64)
     for batch in batches:
         features = network.encode(batch)
         unimodal = network.unimodal(features)
