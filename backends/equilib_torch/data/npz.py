@@ -99,7 +99,10 @@ def _modality_keys(keys: list[str]) -> list[str]:
     names = [key for key in keys if key not in _RESERVED and not key.endswith(SUFFIXES)]
     for key in keys:
         if key.endswith(SUFFIXES) and key.rpartition("_")[0] not in names:
-            raise InputError(f"{key[:80]!r}: there is no modality {key.rpartition('_')[0][:80]!r} for it to describe")
+            raise InputError(
+                f"{key[:80]!r}: there is no modality {key.rpartition('_')[0][:80]!r} for it to describe; "
+                "rename the key if it is a modality itself"
+            )
     if not 1 <= len(names) <= MAX_MODALITIES:
         raise InputError(f"modalities: needs 1 to {MAX_MODALITIES} keys besides label and split, got {len(names)}")
     for name in names:

@@ -81,7 +81,8 @@ def fit(
             it makes of a sample must not depend on the rest of the batch. With a `state`, give them to `State.create`.
         on_epoch: called after each epoch with its record, and with the network if it is the best so far, else None;
             if it returns False, the run ends there.
-        progress: whether to show a bar, or without a terminal lines, on standard error, or what to tell how far the run has come.
+        progress: whether to show a bar on standard error, or lines where that is no terminal; or what to tell how far
+            the run has come.
         state: where to go on from, made by `State.create` of the same options and data; it is moved on. Default: the
             start.
 
