@@ -158,7 +158,7 @@ class Dataset:
                 digest.update(f"{len(part)} {part}".encode("utf-8", "surrogatepass"))
             else:
                 digest.update(f"{part.dtype.str} {part.shape}".encode())
-                digest.update(memoryview(np.ascontiguousarray(part)).cast("B"))
+                digest.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
         return digest.hexdigest()
 
     @property
@@ -168,13 +168,18 @@ class Dataset:
 
     def _content(self) -> Iterator[str | Array]:
         for modality in self.modalities:
-            yield from (modality.name, modality.kind, modality.values, modality.present)
+            yield modality.name
+            yield modality.kind
+            yield modality.values
+            yield modality.present
             if modality.lengths is not None:
                 yield modality.lengths
-        yield from (self.labels, *map(repr, self.classes))
+        yield self.labels
+        yield from map(repr, self.classes)
         for part in SPLITS:
             if part not in self.drawn:
-                yield from (part, self.splits[part])
+                yield part
+                yield self.splits[part]
 
 
 def check_name(name: str) -> None:
@@ -301,13 +306,12 @@ def _check_finite(name: str, values: Array) -> None:
 
 
 def _checked_classes(classes: Any) -> tuple[str, ...] | tuple[int, ...]:
-    array = as_array("classes", list(classes))
-    listed = tuple(str(c) if array.dtype.kind == "U" else int(c) if array.dtype.kind in "biu" else c for c in classes)
-    if array.dtype.kind not in "biuU" or (array.dtype.kind == "U" and not all(isinstance(c, str) for c in classes)):
+    listed = as_array("classes", list(classes)).tolist()
+    if not (all(isinstance(c, str) for c in classes) or all(isinstance(c, int) for c in listed)):
         raise InputError(f"classes: must be all integers or all strings, got {list(classes)[:20]}")
     if len(listed) < 2 or len(set(listed)) < len(listed):
-        raise InputError(f"label: needs two or more distinct classes, got {list(listed)[:20]}")
-    return listed
+        raise InputError(f"label: needs two or more distinct classes, got {listed[:20]}")
+    return tuple(listed)
 
 
 def _checked_labels(labels: Array, classes: tuple[str, ...] | tuple[int, ...]) -> IntArray:
