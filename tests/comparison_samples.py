@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from equilib_torch.comparison.queue import Outcome
+from equilib_torch.comparison.outcomes import Outcome
 
 
 def outcome_of(variant, seed, accuracy, edm=0.5, *, seconds=2.0, names=("a", "b"), reason=""):

@@ -19,7 +19,7 @@ from torch import nn
 from equilib_torch.data import Kind, Modality
 from equilib_torch.data.batches import Batch, Column, column, join
 from equilib_torch.errors import InputError
-from equilib_torch.files import write_atomically
+from equilib_torch.files import BEST_MODEL, write_atomically
 from equilib_torch.network import ModalityConfig, MultimodalNetwork, NetworkConfig, match_own_encoders
 
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
@@ -109,7 +109,7 @@ class MultimodalClassifier:
             InputError: the directory holds no model, or a damaged one; or modules that do not fit it.
         """
         directory = Path(directory)
-        best = directory / "checkpoints" / "best"
+        best = directory / BEST_MODEL
         if best.is_dir():
             directory = best
         with _described(directory, "the saved model is damaged"):

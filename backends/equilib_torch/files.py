@@ -1,11 +1,46 @@
-"""Writing files so that a crash leaves the old one or the new one, never a part."""
+"""Files that a crash leaves as they were or as they should be, and directories that only one process writes to."""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import tempfile
 from pathlib import Path
+
+BEST_MODEL = Path("checkpoints", "best")
+"""Where a run directory keeps the model of its best measurement."""
+
+
+class InUseError(Exception):
+    """Another process, or another part of this one, holds the directory."""
+
+
+class DirectoryLock:
+    """Holds a directory until `close`, or until the process ends in whatever way.
+
+    The lock is the operating system's and leaves no file behind. Where a file system has none, nothing is held.
+
+    Raises:
+        InUseError: somebody else holds it.
+        OSError: it cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor: int | None = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.close()
+            raise InUseError(str(path)) from error
+        except OSError:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the directory."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.campaign.budgets import variants_for
 from equilib_torch import fit, load_dataset
-from equilib_torch.comparison.report import line
+from equilib_torch.comparison.markdown import line
 from equilib_torch.comparison.variants import Variant
 
 # av-digits-sum has the encoders of av-digits-noisy, and more samples: its ratios are the same.

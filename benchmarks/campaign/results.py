@@ -27,8 +27,7 @@ from benchmarks.campaign.budgets import (
 from benchmarks.campaign.cost import DATASETS as COSTED
 from benchmarks.campaign.cost import Cost, cost_lines, measure_costs
 from equilib_torch import InputError, load_dataset
-from equilib_torch.comparison.queue import plan_runs, run_all
-from equilib_torch.comparison.report import (
+from equilib_torch.comparison.markdown import (
     best_mean,
     cell,
     line,
@@ -37,8 +36,9 @@ from equilib_torch.comparison.report import (
     show_p,
     table_lines,
     versions_note,
-    write_report,
 )
+from equilib_torch.comparison.queue import plan_runs, run_all
+from equilib_torch.comparison.report import write_report
 from equilib_torch.comparison.statistics import NAN, holm, mean_ranks, paired_p
 from equilib_torch.comparison.table import Row, Table, summarise_runs
 from equilib_torch.comparison.variants import OURS, Variant, default_variants

@@ -28,7 +28,8 @@ from benchmarks.campaign.budgets import (
     variants_for,
 )
 from equilib_torch import InputError, TrainOptions
-from equilib_torch.comparison.queue import Outcome, plan_runs, run_all
+from equilib_torch.comparison.outcomes import Outcome
+from equilib_torch.comparison.queue import plan_runs, run_all
 from equilib_torch.comparison.variants import default_variants, read_variant
 from equilib_torch.files import write_atomically
 from equilib_torch.methods import METHODS

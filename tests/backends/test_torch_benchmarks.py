@@ -13,7 +13,7 @@ from benchmarks.campaign import budgets, cost, results, tune
 from benchmarks.campaign.budgets import variants_for
 from equilib_torch import InputError
 from equilib_torch.comparison import queue
-from equilib_torch.comparison.queue import Outcome
+from equilib_torch.comparison.outcomes import Outcome
 from equilib_torch.comparison.variants import default_variants
 from equilib_torch.methods import METHODS
 

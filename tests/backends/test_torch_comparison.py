@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
@@ -22,11 +23,12 @@ from equilib.compare import main
 from equilib.train import main as train
 from equilib_torch import TrainOptions
 from equilib_torch.comparison import queue
-from equilib_torch.comparison.queue import read_outcomes
+from equilib_torch.comparison.outcomes import read_outcomes
 from equilib_torch.comparison.table import summarise_runs
 from equilib_torch.comparison.workers import run_in_workers
 from equilib_torch.data import DATASETS
 from equilib_torch.methods import METHODS, stateless
+from equilib_torch.runs.directory import RunDirectory
 
 N = 60
 FILES = {
@@ -84,19 +86,24 @@ def comparison(finished, tmp_path):
 @pytest.fixture
 def trained(monkeypatch):
     """Names of the directories of the runs that are trained from now on."""
-    found, original = [], queue.train_run
+    names, original = [], queue.train_or_say_why
 
     def noting(options, on_epoch):
-        found.append("/".join(options.output.split("/")[-2:]))
+        names.append("/".join(options.output.split("/")[-2:]))
         return original(options, on_epoch)
 
-    monkeypatch.setattr(queue, "train_run", noting)
-    return found
+    monkeypatch.setattr(queue, "train_or_say_why", noting)
+    return names
 
 
 def messages(err):
     lines = err.replace("\r", "\n").splitlines()
-    return [line for line in lines if line.strip() and not re.match(r" *\d+%\|", line)]
+    return [line for line in lines if line.strip() and not re.match(r" *\d+%( |\|)", line)]
+
+
+def outputs(capsys):
+    out, err = capsys.readouterr()
+    return out, messages(err)
 
 
 def refused(result, message):
@@ -230,10 +237,92 @@ def test_runs_with_other_options_are_refused(command, comparison, trained):
     config.write_text(config.read_text() + "age: 3\n")
     refused(command("--output", comparison), "late-fusion/seed-1' holds a run with another age: 3, not 'nothing'")
     config.write_text("[1")
-    refused(command("--output", comparison), "config.yaml' cannot be read")
+    refused(command("--output", comparison), "config.yaml' is damaged .*; remove the directory .*seed-1'")
     config.unlink()
-    refused(command("--output", comparison), "config.yaml' cannot be read")
+    refused(command("--output", comparison), "config.yaml' is damaged")
     assert trained == []
+
+
+DAMAGES = {
+    "cut": ("summary.json", lambda text: text[:50]),
+    "empty": ("summary.json", lambda text: ""),
+    "no mapping": ("summary.json", lambda text: "[]"),
+    "keys missing": (
+        "summary.json",
+        lambda text: json.dumps({"seed": 1, "fingerprint": json.loads(text)["fingerprint"]}),
+    ),
+    "another type": ("summary.json", lambda text: text.replace('"edm": ', '"edm": null, "was": ')),
+    "not finite": ("summary.json", lambda text: text.replace('"edm": ', '"edm": NaN, "was": ')),
+    "metrics cut": ("metrics.jsonl", lambda text: text[:-9]),
+    "metrics empty": ("metrics.jsonl", lambda text: ""),
+    "metrics of others": ("metrics.jsonl", lambda text: text.replace('"shares"', '"parts"')),
+}
+
+
+@pytest.mark.parametrize(("name", "damage"), DAMAGES.values(), ids=DAMAGES)
+def test_damaged_files_are_named_before_anything_is_trained(command, comparison, trained, name, damage):
+    path = comparison / "runs" / "joint" / "seed-1" / name
+    path.write_text(damage(path.read_text()))
+    refused(command("--output", comparison, "--seeds", "3"), f"{name}' is damaged .*; remove the directory .*seed-1'")
+    assert trained == []
+
+
+def test_runs_on_other_data_are_refused(data, comparison, trained, capsys, tmp_path):
+    """The path and every option are the same; only what the file holds has changed."""
+    with np.load(data) as file:
+        arrays = {key: file[key] for key in file.files}
+    argv = [*SMALL, "--methods", "joint", "--seeds", "2", "--output", str(tmp_path / "out"), "--dataset"]
+    mine = str(tmp_path / "mine.npz")
+    np.savez(mine, **arrays)
+    assert main([*argv, mine]) == 0
+    trained.clear()
+    renamed = {{"b": "c"}.get(key, key): array for key, array in arrays.items()}
+    for other in (renamed, arrays | {"a": arrays["a"] + 1}, arrays | {"split": arrays["split"][::-1]}):
+        np.savez(mine, **other)
+        capsys.readouterr()
+        refused((main([*argv, mine, "--seeds", "3"]), *outputs(capsys)), "holds a run on other data: .*mine.npz")
+    np.savez(mine, **arrays)
+    assert main([*argv, mine, "--seeds", "3"]) == 0
+    assert trained == ["joint/seed-2"]
+
+
+def test_what_is_being_written_is_refused_at_once_and_kept(command, comparison, trained):
+    before = {path: path.read_bytes() for path in comparison.rglob("*") if path.is_file()}
+    with queue.open_comparison(comparison):
+        refused(command("--output", comparison, "--seeds", "3"), "is being written by another command; wait")
+    running = comparison / "runs" / "joint" / "seed-2"
+    directory = RunDirectory.create(running)  # as `train --output` does
+    refused(command("--output", comparison, "--seeds", "3"), "seed-2' is being written by another command")
+    directory.close()
+    (running / "notes.txt").write_text("mine")
+    refused(command("--output", comparison, "--seeds", "3"), "'notes.txt', which no run writes; move it")
+    assert trained == []
+    after = {path: path.read_bytes() for path in comparison.rglob("*") if path.is_file()}
+    assert after == before | {running / "metrics.jsonl": b"", running / "notes.txt": b"mine"}
+
+
+# --- what cannot be shown --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_narrow_standard_output_gets_the_whole_table(data, comparison, monkeypatch, encoding):
+    out = io.TextIOWrapper(io.BytesIO(), encoding)
+    monkeypatch.setattr("sys.stdout", out)
+    assert main(["--dataset", data, *SMALL, "--methods", METHOD_LIST, "--output", str(comparison)]) == 0
+    text = out.buffer.getvalue().decode(encoding)
+    assert "Spearman's \\u03c1 of EDM" in text
+    assert f"Written to {comparison}" in text
+
+
+def test_plots_that_fail_cost_a_warning(command, comparison, monkeypatch):
+    def broken(*_):
+        raise ImportError("no display")
+
+    monkeypatch.setattr("equilib_torch.comparison.report.shares_png", broken)
+    (comparison / "shares.png").unlink()
+    code, _, lines = command("--output", comparison)
+    assert (code, lines) == (0, ["equilib: warning: no shares.png: ImportError: no display"])
+    assert {path.name for path in comparison.iterdir()} == FILES - {"shares.png"}
 
 
 # --- wrong usage -----------------------------------------------------------------------------------------------------
@@ -273,7 +362,7 @@ def test_directories_that_are_no_comparison(command, tmp_path):
     (tmp_path / "file").touch()
     refused(command("--output", tmp_path / "file"), "output must be .*, got the file")
     refused(command("--output", tmp_path), "output must be a new or empty directory, or a comparison's, .* not empty")
-    refused(command("--output", "a\0b"), "output must be a directory that can be written")
+    refused(command("--output", "a\0b"), "output must be a new or empty directory, or a comparison's, got")
 
 
 # --- failing, interrupted --------------------------------------------------------------------------------------------

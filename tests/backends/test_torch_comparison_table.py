@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from equilib_torch import TrainOptions
+from equilib_torch.comparison.export import as_json, runs_csv, table_csv
+from equilib_torch.comparison.markdown import markdown, show, show_p
 from equilib_torch.comparison.plots import (
     accuracy_edm_png,
     accuracy_missing_png,
@@ -23,7 +25,6 @@ from equilib_torch.comparison.plots import (
     plot_mean_shares,
     shares_png,
 )
-from equilib_torch.comparison.report import as_json, markdown, runs_csv, show, show_p, table_csv
 from equilib_torch.comparison.statistics import holm, mean_ranks, mean_sd, paired_p, spearman
 from equilib_torch.comparison.table import summarise_runs
 from equilib_torch.comparison.variants import Variant, name_of, read_variant
@@ -126,7 +127,7 @@ ACCURACIES = {
     "equilib": (0.90, 0.92, 0.91),
     "equilib:policy=random": (0.85, 0.86, 0.90),
     "pmr": (0.82, 0.85, 0.83),
-    "agm:strength=0.5": (0.70, 0.74, 0.75),
+    "agm:alpha=0.5": (0.70, 0.74, 0.75),
 }
 
 
@@ -150,7 +151,7 @@ def test_rows_come_by_accuracy_with_means_of_seeds(outcomes):
         "equilib:policy=random",
         "pmr",
         "joint",
-        "agm:strength=0.5",
+        "agm:alpha=0.5",
     ]
     row = table.rows[0]
     assert (row.mean("accuracy"), row.sd("accuracy")) == (pytest.approx(0.91), pytest.approx(0.01))
@@ -198,17 +199,17 @@ def test_without_joint_or_rivals_nothing_is_tested_against_them():
 
 
 def test_failed_runs_are_named_and_not_counted(outcomes):
-    kept = [o for o in outcomes if (o.variant, o.seed) != ("pmr", 1) and o.variant != "agm:strength=0.5"]
+    kept = [o for o in outcomes if (o.variant, o.seed) != ("pmr", 1) and o.variant != "agm:alpha=0.5"]
     failed = [outcome_of("pmr", 1, 0, reason="it | diverged")]
-    failed += [outcome_of("agm:strength=0.5", seed, 0, reason="too strong") for seed in range(3)]
+    failed += [outcome_of("agm:alpha=0.5", seed, 0, reason="too strong") for seed in range(3)]
     table = summarise_runs([*kept, *failed])
     rows = rows_of(table)
     assert rows["pmr"].mean("accuracy") == pytest.approx(0.825)
     assert table.rival == "joint"  # pmr's mean is of fewer seeds
-    assert table.rows[-1].variant == "agm:strength=0.5"
+    assert table.rows[-1].variant == "agm:alpha=0.5"
     text = markdown(table)
     assert "| `pmr` (1 of 3 failed) | .825 ± .007 |" in text
-    assert "| `agm:strength=0.5` (3 of 3 failed) | failed |" in text
+    assert "| `agm:alpha=0.5` (3 of 3 failed) | failed |" in text
     assert "`pmr` seed 1 failed: it | diverged." in text
 
 
@@ -252,7 +253,7 @@ def test_files_say_what_the_table_says(outcomes):
     variants = [read_variant(name, TrainOptions(epochs=2)) for name in ACCURACIES]
     found = json.loads(json.dumps(as_json(table, outcomes, variants), allow_nan=False))
     assert found["best_rival"] == "pmr"
-    assert found["options"]["agm:strength=0.5"]["strength"] == 0.5
+    assert found["options"]["agm:alpha=0.5"]["method"] == "agm:alpha=0.5"
     assert found["variants"][0]["figures"]["accuracy"]["mean"] == pytest.approx(0.91)
     assert len(found["runs"]) == 16
     assert found["versions"].keys() == {"torch", "scipy"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import tracemalloc
 from dataclasses import replace
 from functools import cache
 
@@ -236,7 +238,7 @@ def test_unknown_name(name):
 
 
 def test_negative_seed():
-    with pytest.raises(InputError, match="seed: must be 0 or more, got -1"):
+    with pytest.raises(InputError, match="seed: must be an integer, 0 or more, got -1"):
         load_dataset("av-digits", seed=-1)
 
 
@@ -362,14 +364,20 @@ SEQUENCE = np.ones((4, 5, 2))
         (("x", "vector", np.ones((4, 0)), None, HERE), r"got shape \(4, 0\)"),
         (("x", "image", np.ones((4, 1, 1, 1, 1)), None, HERE), r"kind 'image' needs 3 or 4 dimensions"),
         (("x", "vector", np.eye(4), rows(1, 1, 1, 1), HERE), r"only a sequence has lengths, this is of kind 'vector'"),
-        (("x", "sequence", SEQUENCE, None, HERE), r"lengths must be 4 integers, got object of shape \(\)"),
+        (("x", "sequence", SEQUENCE, None, HERE), r"a sequence needs lengths, got None; give np.full"),
         (("x", "sequence", SEQUENCE, rows(1, 2), HERE), r"lengths must be 4 integers, got int64 of shape \(2,\)"),
         (("x", "sequence", SEQUENCE, np.ones(4), HERE), r"lengths must be 4 integers, got float64"),
         (("x", "sequence", SEQUENCE, rows(1, 5, 6, 1), HERE), r"lengths must be 1 to 5 \(its frames\), got 6 in row 2"),
         (("x", "sequence", SEQUENCE, rows(0, 5, 5, 1), HERE), r"got 0 in row 0"),
         (("x", "sequence", SEQUENCE, np.full(4, 2**64 - 1, np.uint64), HERE), r"got 18446744073709551615 in row 0"),
         (("x", "vector", np.eye(4), None, HERE[:3]), r"present must be 4 booleans, got bool of shape \(3,\)"),
-        (("x", "vector", np.eye(4), None, np.ones(4)), r"present must be 4 booleans, got float64"),
+        (("x", "vector", np.eye(4), None, np.full(4, 0.5)), r"x_present: must be bool, or 0 and 1, got 0.5 in row 0"),
+        (("x", "vector", [[1, 2], [3]], None, HERE), r"x: must be one regular array .*; pad rows"),
+        (
+            ("x", "vector", np.array([[1], [NAN], [1], [1]]), None, HERE),
+            r"row 1 lacks this modality, say so in 'x_present'",
+        ),
+        ((3, "vector", np.eye(4), None, HERE), r"modality name: must be a string, got 3"),
         (("x", "vector", np.eye(4), None, ~HERE), r"x: absent in all 4 samples"),
         (("x", "vector", np.array([[1, 2, NAN]] * 4), None, HERE), r"must be finite in float32, got nan at \[0, 2\]"),
         (("x", "vector", np.array([[1, -np.inf]] * 4), None, HERE), r"got -inf at \[0, 1\]"),
@@ -393,17 +401,24 @@ PARTS = {"train": rows(0, 1), "val": rows(2), "test": rows(3)}
         ({"classes": ("a", "a")}, r"two or more distinct classes"),
         ({"labels": rows(0, 1, 0, 2)}, r"label: indices must be 0 to 1, got 0 to 2"),
         ({"labels": rows(0, 1, -1, 1)}, r"got -1 to 1"),
-        ({"labels": np.ones(4)}, r"label: needs one int64 index per sample, got float64"),
-        ({"labels": rows(0, 1, 0)}, r"split: rows must be 0 to 2, got 0 to 3"),
-        ({"splits": {"train": rows(0)}}, r"split: needs exactly train, val, test, got train"),
+        ({"labels": np.ones(4)}, r"label: needs one integer per sample, .* got float64 .*np\.unique"),
+        ({"labels": rows(0, 1, 0)}, r"split: rows must be 0 to 2, got 3 to 3"),
+        ({"splits": {"train": rows(0)}}, r"split: needs exactly train, val, test, each with its rows, got train"),
         (
             {"splits": PARTS | {"val": rows()}},
-            r"split: 'val' must be int64 rows, one or more, got int64 of shape \(0,\)",
+            r"split: 'val' must be integer rows, one or more, got int64 of shape \(0,\)",
         ),
-        ({"splits": PARTS | {"val": np.array([0.5])}}, r"split: 'val' must be int64 rows"),
+        ({"splits": PARTS | {"val": np.array([0.5])}}, r"split: 'val' must be integer rows"),
+        ({"splits": PARTS | {"val": np.array([False, False, True, False])}}, r"got bool .*np\.flatnonzero"),
+        ({"splits": [rows(0, 1), rows(2), rows(3)]}, r"split: needs exactly .* got list"),
+        ({"classes": (0.0, 1.0)}, r"classes: must be all integers or all strings"),
+        ({"classes": ("a", 1)}, r"classes: must be all integers or all strings"),
+        ({"modalities": (vector("x"), vector("x_length"))}, r"'x_length' would be read as the length of 'x'; rename"),
+        ({"modalities": (vector("x_present"), vector("x"))}, r"'x_present' would be read as the present of 'x'"),
+        ({"modalities": (np.eye(4),)}, r"modalities: must be a tuple of Modality"),
         ({"splits": PARTS | {"val": rows(3)}}, r"a row must be in one part only"),
         ({"splits": PARTS | {"val": rows(2, 2)}}, r"a row must be in one part only"),
-        ({"splits": PARTS | {"val": rows(-1)}}, r"rows must be 0 to 3, got -1 to 3"),
+        ({"splits": PARTS | {"val": rows(-1)}}, r"rows must be 0 to 3, got -1 to -1"),
         ({"labels": rows(0, 0, 0, 1)}, r"every class needs a training sample, 'yes' has none"),
         ({"modalities": ()}, r"modalities: needs 1 to 8 of distinct names, got 0"),
         ({"modalities": tuple(vector(f"x{i}") for i in range(9))}, r"needs 1 to 8 of distinct names, got 9"),
@@ -427,3 +442,57 @@ def test_bad_datasets(changes, message):
 
 def test_a_toy_dataset_is_accepted():
     assert toy().names == ("x",)
+
+
+def test_lists_and_integers_of_any_width_are_taken():
+    """What comes out is as if arrays and plain numbers had been given, to the end of the files that are written."""
+    x = Modality(np.str_("x"), "sequence", [[[1.0], [2.0]]] * 4, [2, 1, 2, 2], [1, 1, 0, 1])
+    y = Modality("y", "vector", np.eye(4).tolist(), None, [True] * 4)
+    parts = {"train": [0, 1], "val": np.array([2], np.uint8), "test": [np.int16(3)]}
+    dataset = Dataset("d", [x, y], [0, 1, 0, 1], np.array([5, 7]), parts)
+    assert dataset.labels.dtype == x.lengths.dtype == np.int64
+    assert all(rows.dtype == np.int64 for rows in dataset.splits.values())
+    assert x.present.tolist() == [True, True, False, True]
+    assert json.loads(json.dumps([dataset.classes, dataset.names])) == [[5, 7], ["x", "y"]]
+    assert Dataset("d", [y], [0, 1, 0, 1], np.array(["a", "b"]), parts).classes == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    "labels", [[0, 1] * 20, ["a", "b"] * 20, np.array(["a", "b"] * 20, object), [True, False] * 20]
+)
+def test_make_splits_takes_lists(labels):
+    given = ["train", "train", "test", "val"] * 10
+    assert make_splits(labels, given, np.int64(0))["val"].tolist() == list(range(3, 40, 4))
+    parts = make_splits(labels, None, np.uint8(3))
+    assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(40))
+
+
+@pytest.mark.parametrize(
+    ("labels", "split", "seed", "message"),
+    [
+        ([0.0, 1.0] * 20, None, 0, r"label must be integers or strings, got float64; .*\.astype\(int\)"),
+        ([0, "a", None] * 20, None, 0, r"label must be integers or strings, got object"),
+        ([[0], [1, 2]], None, 0, r"label: must be one regular array"),
+        ([0, 1] * 20, None, 1.5, r"seed: must be an integer, 0 or more, got 1.5"),
+        ([0, 1] * 20, [0] * 40, 0, r"split: needs 40 strings, got int64 .*; write 'train', 'val', 'test'"),
+    ],
+)
+def test_make_splits_says_what_is_wrong(labels, split, seed, message):
+    with pytest.raises(InputError, match=message):
+        make_splits(labels, split, seed)
+
+
+def test_checks_need_little_memory_beside_the_data():
+    images = np.ones((64, 3000, 100), np.uint8)
+    frames = np.ones((64, 3000, 100), np.float32)
+    labels = np.arange(64) % 2
+    tracemalloc.start()
+    modalities = (
+        Modality("image", "image", images, None, np.ones(64, bool)),
+        Modality("sound", "sequence", frames, np.full(64, 3000), np.ones(64, bool)),
+    )
+    assert Dataset("d", modalities, labels, (0, 1), make_splits(labels, None, 0)).fingerprint
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 0.25 * frames.nbytes
+    assert np.shares_memory(modalities[0].values, images)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import re
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -151,12 +152,14 @@ SERIES = np.ones((N, 4, 2))
         ({}, r"label: this key is required, got no keys"),
         ({"label": LABEL}, r"modalities: needs 1 to 8 keys besides label and split, got 0"),
         ({"label": LABEL} | {f"x{i}": X for i in range(9)}, r"needs 1 to 8 keys besides label and split, got 9"),
-        ({"label": LABEL + 0.5, "x": X}, r"label: needs \(N,\) integers or strings, got float64 of shape \(40,\)"),
-        ({"label": LABEL == 1, "x": X}, r"label: .* got bool"),
-        ({"label": np.array([b"a", b"b"] * 20), "x": X}, r"label: .* got \|S1"),
-        ({"label": LABEL[:, None], "x": X}, r"label: .* got int64 of shape \(40, 1\)"),
-        ({"label": np.int64(3), "x": X}, r"label: .* got int64 of shape \(\)"),
-        ({"label": LABEL[:0], "x": X[:0]}, r"label: .* got int64 of shape \(0,\)"),
+        (
+            {"label": LABEL + 0.5, "x": X},
+            r"label must be integers or strings, got float64; .* save them with \.astype\(int\)",
+        ),
+        ({"label": np.array([b"a", b"b"] * 20), "x": X}, r"label must .* got \|S1; .* \.astype\(str\)"),
+        ({"label": LABEL[:, None], "x": X}, r"label: must be one label per sample, .* got shape \(40, 1\)"),
+        ({"label": np.int64(3), "x": X}, r"label: .* got shape \(\)"),
+        ({"label": LABEL[:0], "x": X[:0]}, r"label: .* got shape \(0,\)"),
         ({"label": np.array(["a\n"] * N), "x": X}, r"label: needs two or more classes, got only 'a\\n'"),
         ({"label": LABEL, "x": X[:-1]}, r"x: needs a row per label, 40, got 39"),
         ({"label": LABEL, "x": X[:, 0]}, r"x: needs 2 \(vectors\), .* got \(40,\)"),
@@ -188,13 +191,19 @@ SERIES = np.ones((N, 4, 2))
         ({"label": LABEL, "x": SERIES, "x_length": LABEL[1:] + 1}, r"x: lengths must be 40 integers, .*\(39,\)"),
         (
             {"label": LABEL, "x": X, "x_present": LABEL[1:]},
-            r"x: present must be 40 booleans, got bool of shape \(39,\)",
+            r"x: present must be 40 booleans, got int64 of shape \(39,\)",
         ),
         (
             {"label": LABEL, "x": X, "x_present": LABEL + 1},
-            r"x_present: must be bool, or 0 and 1, got int64 with other",
+            r"x_present: must be bool, or 0 and 1, got 2 in row 1; write 1 where",
         ),
-        ({"label": LABEL, "x": X, "x_present": LABEL * 1.0}, r"x_present: must be bool, or 0 and 1, got float64"),
+        (
+            {"label": LABEL, "x": X, "x_present": LABEL * np.nan},
+            r"x_present: must be bool, or 0 and 1, got nan in row 0",
+        ),
+        ({"label": LABEL, "x": X, "x_present": (LABEL == 1)[:, None]}, r"present must be 40 .* of shape \(40, 1\)"),
+        ({"label": LABEL, "x": X, "x_present": LABEL.astype(str)}, r"present must be 40 booleans, got <U"),
+        ({"label": LABEL, "x": X, "x_length": X}, r"only a sequence has lengths, .* rename 'x_length'"),
         ({"label": LABEL, "x": X, "x_present": LABEL * 0}, r"x: absent in all 40 samples"),
         (
             {"label": LABEL, "x": X, "x_present": LABEL},
@@ -404,3 +413,59 @@ def test_flipped_bytes_are_refused_or_harmless(small_file, data):
         refusal = ""
         assert np.array_equal(dataset.labels, LABEL)
     assert "\n" not in refusal
+
+
+def test_labels_of_two_truth_values_are_the_classes_0_and_1(save):
+    dataset = read_npz(save(label=LABEL == 1, x=X, x_present=np.ones(N)), seed=0)
+    assert dataset.classes == (0, 1)
+    assert dataset.labels.tolist() == LABEL.tolist()
+
+
+@pytest.mark.parametrize(
+    ("array", "note"),
+    [
+        (np.zeros((N, 9, 9)), r"x: float64 samples of shape \(9, 9\) are read as sequences of 9 frames"),
+        (
+            np.zeros((N, 3, 9, 9), np.uint8),
+            r"read as images of 3 × 9 pixels in 9 channels; .* \.transpose\(0, 2, 3, 1\)",
+        ),
+        (np.zeros((N, 3, 9, 9), np.float32), r"in 9 channels; if the channels come first"),
+        (np.zeros((N, 9, 9, 3), np.float32), r"images of 9 × 9 pixels in 3 channels$"),
+        (np.zeros((N, 9, 9, 3), np.uint8), None),
+        (np.zeros((N, 9, 9), np.uint8), None),
+        (np.zeros((N, 20, 3)), None),
+        (np.zeros((N, 81)), None),
+    ],
+    ids=lambda x: str(getattr(x, "shape", x))[:20],
+)
+def test_what_could_be_meant_otherwise_is_noted(save, array, note):
+    notes = read_npz(save(label=LABEL, x=array), seed=0).notes
+    assert len(notes) == (note is not None)
+    assert all(re.search(note, line) and "\n" not in line for line in notes)
+
+
+def test_the_fingerprint_is_of_content_alone(save, tmp_path):
+    def fingerprint(seed=0, **changes):
+        arrays = {"label": LABEL, "x": X, "y": SERIES} | changes
+        return read_npz(
+            save(**{key: value for key, value in arrays.items() if value is not None}), seed=seed
+        ).fingerprint
+
+    split = np.array(["train", "test", "train", "test"] * 10)[np.argsort(LABEL, kind="stable")]
+    same = [fingerprint(), fingerprint(seed=7)]
+    others = [
+        fingerprint(x=X + 1),
+        fingerprint(x=X.astype(np.float64)),
+        fingerprint(x=None, z=X),
+        fingerprint(label=1 - LABEL),
+        fingerprint(label=LABEL.astype(str)),
+        fingerprint(label=LABEL + 1),
+        fingerprint(y_length=np.full(N, 2)),
+        fingerprint(x_present=np.arange(N) > 0),
+        fingerprint(y=None),
+        fingerprint(split=split),
+        fingerprint(split=split[::-1].copy()),
+    ]
+    assert len({*same}) == 1
+    assert len({*same, *others}) == 1 + len(others)
+    assert fingerprint(split=split, seed=1) == fingerprint(split=split)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import re
+import shlex
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -16,7 +21,8 @@ from equilib_torch.files import write_atomically
 from equilib_torch.runs.directory import RunDirectory
 
 FILES = {"config.yaml", "metrics.jsonl", "checkpoints", "balance.png", "summary.json"}
-OPTIONS = ["--epochs", "3", "--batch-size", "16", "--width", "16", "--seed", "5", "--device", "cpu", "--updates", "4"]
+OPTIONS = ["--epochs", "3", "--batch-size", "16", "--width", "16", "--seed", "5", "--device", "cpu"]
+METHOD = "equilib:updates-per-batch=4"
 
 
 def command(*argv):
@@ -44,7 +50,7 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(data, tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "deep" / "run"
-    assert command("--dataset", data, *OPTIONS, "--output", path) == 0
+    assert command("--dataset", data, *OPTIONS, "--method", METHOD, "--output", path) == 0
     return path
 
 
@@ -76,8 +82,8 @@ def test_a_line_per_epoch(run, summary):
 
 def test_the_configuration_gives_the_same_run(run, tmp_path):
     settings = yaml.safe_load((run / "config.yaml").read_text())
-    assert set(settings) == set(vars(TrainOptions())) - {"output"}
-    assert (settings["seed"], settings["updates"], settings["fusion"]) == (5, 4, None)
+    assert set(settings) == set(vars(TrainOptions())) - {"output"} | {"fingerprint"}
+    assert (settings["seed"], settings["method"], settings["fusion"]) == (5, METHOD, None)
     assert command("--config", run / "config.yaml", "--output", tmp_path / "again") == 0
     assert (tmp_path / "again" / "metrics.jsonl").read_bytes() == (run / "metrics.jsonl").read_bytes()
     assert (tmp_path / "again" / "config.yaml").read_bytes() == (run / "config.yaml").read_bytes()
@@ -127,7 +133,7 @@ def test_every_key_has_its_type(summary):
     assert list(summary["coalition_accuracy"]) == COALITIONS
     assert list(summary["missing_modality"]) == ["0.3", "0.5", "0.7"]
     assert set(summary["seconds"]) == {"total", "train", "schedule", "evaluate"}
-    assert {"equilib", "torch", "numpy", "python"} <= set(summary["versions"])
+    assert {"equilib-multimodal", "torch", "numpy", "python"} <= set(summary["versions"])
     assert all(re.match(r"\d+\.", version) for version in summary["versions"].values())
 
 
@@ -174,7 +180,8 @@ def test_a_directory_that_is_not_empty_is_refused_and_kept(run, data, capsys):
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     assert command("--dataset", data, *OPTIONS, "--output", run) == 2
     assert capsys.readouterr().err.splitlines() == [
-        f"equilib.train: error: output must be a new or empty directory, {str(run)!r} is not empty"
+        f"equilib.train: error: output must be a new or empty directory, {str(run)!r} is not empty; "
+        "take another or remove this one"
     ]
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
@@ -183,7 +190,7 @@ def test_an_output_that_cannot_be(tmp_path):
     (tmp_path / "file").write_text("mine")
     for path in (tmp_path / "file", tmp_path / "file" / "below", "a\0b"):
         with pytest.raises(InputError, match="output must be a new or empty directory"):
-            RunDirectory(path)
+            RunDirectory.create(path)
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -218,7 +225,7 @@ def test_a_disk_that_fails_is_one_line(data, tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr("equilib_torch.classifier.write_atomically", full)
     assert command("--dataset", data, *OPTIONS, "--output", tmp_path / "run") == 2
-    assert "equilib.train: error: cannot write the run: [Errno 28] No space left on device" in capsys.readouterr().err
+    assert "equilib.train: error: cannot read or write: [Errno 28] No space left on device" in capsys.readouterr().err
     assert not (tmp_path / "run" / "summary.json").exists()
 
 
@@ -235,7 +242,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
 def test_names_of_modalities_are_only_text(make_dataset, make_options, tmp_path):
     """No name is a path, a format or a formula where it is written."""
     dataset = make_dataset(2, names=["../../x", "$\\frac{$<b>%s{0}"])
-    directory = RunDirectory(tmp_path / "run")
+    directory = RunDirectory.create(tmp_path / "run")
     run = fit(make_options(epochs=1), dataset, on_epoch=directory.add_epoch)
     directory.write_results(summarise(run, seconds_total=1.0), run.history)
     assert {path.name for path in tmp_path.iterdir()} == {"run"}
@@ -244,11 +251,98 @@ def test_names_of_modalities_are_only_text(make_dataset, make_options, tmp_path)
 
 
 def test_of_two_runs_that_start_at_once_one_gets_the_directory(tmp_path):
-    RunDirectory(tmp_path / "run")
+    first = RunDirectory.create(tmp_path / "run")
+    with pytest.raises(InputError, match="is being written by another command"):
+        RunDirectory.create(tmp_path / "run")
+    first.close()
     with pytest.raises(InputError, match="is not empty"):
-        RunDirectory(tmp_path / "run")
+        RunDirectory.create(tmp_path / "run")
 
 
 def test_a_config_serves_from_another_directory(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert command("--config", run / "config.yaml", "--epochs", "1") == 0
+
+
+def test_the_fingerprint_is_that_of_the_data(run, data, summary):
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["fingerprint"] == summary["fingerprint"] == load_dataset(str(data), seed=0).fingerprint
+
+
+# --- what cannot be shown --------------------------------------------------------------------------------------------
+
+
+class Refusing(io.StringIO):
+    """A stream that refuses whatever is written, as a full device or a pipe without a reader does."""
+
+    def write(self, text):
+        raise OSError(28, "No space left on device")
+
+
+def narrow(encoding):
+    return io.TextIOWrapper(io.BytesIO(), encoding)
+
+
+@pytest.mark.parametrize("out", [Refusing(), narrow("ascii"), None], ids=["full", "ascii", "closed"])
+def test_standard_output_costs_no_run(out, tmp_path, monkeypatch, capsys):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "ρ.npz", label=np.arange(60) % 3, **{"😀": rng.normal(size=(60, 2)), "b": np.ones((60, 2))})
+    monkeypatch.setattr("sys.stdout", out)
+    argv = ["--dataset", tmp_path / "ρ.npz", *OPTIONS, "--epochs", "1", "--output", tmp_path / "run"]
+    assert command(*argv) == 0
+    assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
+    assert "equilib: warning: standard output: " in capsys.readouterr().err
+    if isinstance(out, io.TextIOWrapper):
+        assert b"\\U0001f600" in out.buffer.getvalue()
+
+
+@pytest.mark.parametrize("err", [Refusing(), narrow("ascii"), None], ids=["full", "ascii", "closed"])
+def test_standard_error_costs_no_run(err, data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr", err)
+    assert command("--dataset", data, *OPTIONS, "--epochs", "1", "--output", tmp_path / "run") == 0
+    assert (tmp_path / "run" / "summary.json").is_file()
+    assert command("--dataset", data, "--epochs", "0") == 2
+    assert "must be at least" not in capsys.readouterr().out  # what is meant for a closed stream goes nowhere else
+
+
+def test_a_plot_that_fails_costs_a_warning(data, tmp_path, monkeypatch, capsys):
+    def broken(history):
+        raise RuntimeError("no fonts")
+
+    monkeypatch.setattr("equilib_torch.runs.directory.balance_png", broken)
+    assert command("--dataset", data, *OPTIONS, "--epochs", "1", "--output", tmp_path / "run") == 0
+    assert {path.name for path in (tmp_path / "run").iterdir()} == FILES - {"balance.png"}
+    assert "equilib: warning: no balance.png: RuntimeError: no fonts" in capsys.readouterr().err
+
+
+def test_results_that_cannot_be_written_are_printed(data, tmp_path, monkeypatch, capsys):
+    def full(path, content):
+        if path.name == "summary.json":
+            raise OSError(28, "No space left on device")
+        write_atomically(path, content)
+
+    monkeypatch.setattr("equilib_torch.runs.directory.write_atomically", full)
+    assert command("--dataset", data, *OPTIONS, "--epochs", "1", "--output", tmp_path / "run") == 2
+    out, err = capsys.readouterr()
+    assert "test accuracy" in out
+    assert "No space left on device" in err
+
+
+@pytest.mark.slow
+def test_a_real_run_without_streams_under_a_notebook_backend(data, tmp_path):
+    """Descriptors 1 and 2 are closed, so that files of the run could be mistaken for them."""
+    argv = ["--dataset", str(data), *OPTIONS, "--epochs", "1", "--output", str(tmp_path / "run")]
+    script = f"exec {shlex.join([sys.executable, '-m', 'equilib.train', *argv])} >&- 2>&-"
+    env = {**os.environ, "MPLBACKEND": "module://not.installed", "OMP_NUM_THREADS": "1"}
+    assert subprocess.run(["/bin/sh", "-c", script], env=env, check=False).returncode == 0
+    assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
+    assert len(lines(tmp_path / "run")) == 1
+
+
+@pytest.mark.slow
+def test_a_real_full_device_leaves_exit_code_0(data, tmp_path):
+    argv = ["--dataset", str(data), *OPTIONS, "--epochs", "1", "--output", str(tmp_path / "run")]
+    with open("/dev/full", "w") as full:  # noqa: PTH123  # a device, not a path of ours
+        code = subprocess.run([sys.executable, "-m", "equilib.train", *argv], stdout=full, stderr=full, check=False)
+    assert code.returncode == 0
+    assert (tmp_path / "run" / "summary.json").is_file()

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import shlex
-import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from equilib_torch.commands.ending import run_command
 from equilib_torch.errors import InputError
+from equilib_torch.streams import say, say_aside
 from equilib_torch.training.arguments import add_options, new_parser, parse, read_options
 from equilib_torch.training.options import TrainOptions
 
 if TYPE_CHECKING:
     from equilib_torch.comparison.queue import PlannedRun
+    from equilib_torch.comparison.variants import Variant
 
 _PROG = "equilib.compare"
 _DESCRIPTION = (
@@ -47,48 +48,65 @@ class Request(NamedTuple):
 
 def compare_command(argv: Sequence[str]) -> int:
     """Compare as these arguments say; return 0, 2 for bad input or a failed run, or 130 if interrupted."""
-    again = shlex.join(["python", "-m", _PROG, *argv])
     runs: list[PlannedRun] = []
-    kept = False
-    try:
+
+    def command() -> None:
         request = _parse(argv)
-        kept = request.output is not None
         # Imported when the arguments are in order: help and wrong usage need none of it.
-        from equilib_torch.comparison.queue import plan_runs, run_all
-        from equilib_torch.comparison.report import markdown, write_report
-        from equilib_torch.comparison.table import summarise_runs
+        from equilib_torch.comparison.queue import open_comparison, plan_runs
         from equilib_torch.comparison.variants import default_variants, read_variants
         from equilib_torch.data import load_dataset
         from equilib_torch.training.device import find_machine
 
         dataset = load_dataset(request.common.dataset, seed=0)
+        for note in () if request.quiet else dataset.notes:
+            say_aside(f"{_PROG}: note: {note}")
         find_machine(request.common.device, request.common.precision)
         variants = read_variants(request.variants or default_variants(), request.common, dataset)
-        with nullcontext(request.output) if request.output is not None else tempfile.TemporaryDirectory() as folder:
-            directory = _directory(folder)
-            runs = plan_runs(variants, range(request.seeds), directory)
-            outcomes = run_all(runs, jobs=request.jobs, progress=not request.quiet)
-            failed = [outcome for outcome in outcomes if outcome.summary is None]
-            if len(failed) == len(outcomes):
-                raise InputError(f"all {len(failed)} runs failed, the first: {failed[0].reason}")
-            table = summarise_runs(outcomes)
-            if not request.quiet:
-                print(markdown(table), end="")
-            if kept:
-                write_report(directory, table, outcomes, variants)
-                print(f"\nWritten to {directory}")
-        if failed:
-            return _fail(f"{len(failed)} of {len(outcomes)} runs failed, the first: {failed[0].reason}")
-    except InputError as error:
-        return _fail(str(error))
-    except OSError as error:
-        return _fail(f"cannot write the comparison: {error}")
-    except KeyboardInterrupt:
+        if request.output is not None:
+            with open_comparison(request.output) as directory:
+                runs.extend(plan_runs(variants, range(request.seeds), directory))
+                _compare(request, runs, variants)
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                _compare(request, plan_runs(variants, range(request.seeds), Path(folder)), variants)
+
+    def state() -> str:
+        if not runs:
+            return ""
         finished = sum(run.finished for run in runs)
-        state = f"; {finished} of {len(runs)} runs are finished; go on by: {again}" if kept and runs else ""
-        print(f"{_PROG}: interrupted{state}", file=sys.stderr)
-        return 130
-    return 0
+        again = shlex.join(["python", "-m", "equilib.compare", *argv])
+        return f"; {finished} of {len(runs)} runs are finished; go on by: {again}"
+
+    return run_command("equilib.compare", command, state=state)
+
+
+def _compare(request: Request, runs: Sequence[PlannedRun], variants: Sequence[Variant]) -> None:
+    """Train what is missing, write the report if there is a directory for it, and print the table.
+
+    Raises:
+        InputError: a run failed; the report of the others is there.
+    """
+    from equilib_torch.comparison.markdown import markdown
+    from equilib_torch.comparison.queue import run_all
+    from equilib_torch.comparison.report import write_report
+    from equilib_torch.comparison.table import summarise_runs
+
+    outcomes = run_all(runs, jobs=request.jobs, progress=not request.quiet)
+    failed = [outcome for outcome in outcomes if outcome.summary is None]
+    if len(failed) == len(outcomes):
+        raise InputError(f"all {len(failed)} runs failed, the first: {failed[0].reason}")
+    table = summarise_runs(outcomes)
+    try:
+        if request.output is not None:
+            write_report(Path(request.output), table, outcomes, variants)
+    finally:
+        if not request.quiet:
+            say(markdown(table).rstrip())
+    if request.output is not None:
+        say(f"\nWritten to {request.output}")
+    if failed:
+        raise InputError(f"{len(failed)} of {len(outcomes)} runs failed, the first: {failed[0].reason}")
 
 
 def _parse(argv: Sequence[str]) -> Request:
@@ -111,27 +129,3 @@ def _parse(argv: Sequence[str]) -> Request:
     variants = None if known["methods"] is None else [text.strip() for text in known["methods"].split(",")]
     options = read_options(known, leave_out=_LEFT_OUT)
     return Request(options, variants, known["seeds"], known["jobs"], known["output"], known["quiet"])
-
-
-def _directory(path: str) -> Path:
-    """Make the directory of a comparison, or find it again."""
-    directory = Path(path)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        if any(directory.iterdir()) and not (directory / "runs").is_dir():
-            raise InputError(f"output must be a new or empty directory, or a comparison's, {path!r} is not empty")
-        (directory / "runs").mkdir(exist_ok=True)
-    except FileExistsError as error:
-        raise InputError(
-            f"output must be a new or empty directory, or a comparison's, got the file {path!r}"
-        ) from error
-    except (OSError, ValueError) as error:  # a null byte is a ValueError
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"output must be a directory that can be written, got {path!r} ({error})") from error
-    return directory
-
-
-def _fail(message: str) -> int:
-    print(f"{_PROG}: error: {' '.join(message.split())}", file=sys.stderr)
-    return 2

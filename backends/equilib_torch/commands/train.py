@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from equilib_torch.errors import InputError
+from equilib_torch.commands.ending import run_command
+from equilib_torch.streams import say, say_aside
 from equilib_torch.training.arguments import add_options, new_parser, parse, read_options
 from equilib_torch.training.options import TrainOptions
 
 if TYPE_CHECKING:
-    from equilib_torch.runs.directory import RunDirectory
+    from equilib_torch.data import Dataset
 
 _PROG = "equilib train"
 _DESCRIPTION = "Train a multimodal classifier and say how balanced its modalities became."
@@ -44,42 +43,32 @@ def read_request(argv: Sequence[str]) -> Request:
 
 def train_command(argv: Sequence[str]) -> int:
     """Train as these arguments say; return 0, 2 for bad input (one line on standard error) or 130 if interrupted."""
-    started = time.perf_counter()
-    directory: RunDirectory | None = None
-    try:
+    written: list[str] = []
+
+    def command() -> None:
         options, quiet = read_request(argv)
         # Imported when the arguments are in order: help and wrong usage need none of it.
-        from equilib_torch.data import load_dataset
-        from equilib_torch.runs.directory import RunDirectory
-        from equilib_torch.runs.summary import readable, summarise
-        from equilib_torch.training.loop import fit
-        from equilib_torch.training.state import State
+        from equilib_torch.runs.summary import readable
+        from equilib_torch.runs.train import UnwrittenError, train_run
 
-        dataset = load_dataset(options.dataset, seed=options.seed)
-        state = State.create(options, dataset)  # refuses what does not fit before anything is written
-        if options.output is not None:
-            directory = RunDirectory(options.output)
-            directory.write_config(options)
-        on_epoch = None if directory is None else directory.add_epoch
-        run = fit(options, dataset, on_epoch=on_epoch, progress=not quiet, state=state)
-        summary = summarise(run, seconds_total=time.perf_counter() - started)
+        def on_data(dataset: Dataset) -> None:
+            for note in () if quiet else dataset.notes:
+                say_aside(f"{_PROG}: note: {note}")
+
+        def on_epoch() -> None:
+            written[:] = [] if options.output is None else [options.output]
+
+        try:
+            summary = train_run(options, on_data=on_data, on_epoch=on_epoch, progress=not quiet)
+        except UnwrittenError as error:
+            say(readable(error.summary))
+            raise
         if not quiet:
-            print(readable(summary))
-        if directory is not None:
-            directory.write_results(summary, run.history)
-            print(f"  written to {directory.path}")
-    except InputError as error:
-        return _fail(str(error))
-    except OSError as error:
-        return _fail(f"cannot write the run: {error}")
-    except KeyboardInterrupt:
-        finished = directory is not None and (directory.path / "metrics.jsonl").stat().st_size > 0
-        where = f"; the finished epochs are in {directory.path}" if directory and finished else ""
-        print(f"equilib.train: interrupted{where}", file=sys.stderr)
-        return 130
-    return 0
+            say(readable(summary))
+        if options.output is not None:
+            say(f"  written to {options.output}")
 
+    def state() -> str:
+        return f"; the finished epochs are in {written[0]}" if written else ""
 
-def _fail(message: str) -> int:
-    print(f"equilib.train: error: {' '.join(message.split())}", file=sys.stderr)
-    return 2
+    return run_command("equilib.train", command, state=state)

@@ -1,4 +1,4 @@
 """Comparison of training methods: the same budget for all, several seeds, one table with significance.
 
-variants → runs (one directory each, resumable) → outcomes → statistics → table, figures, plots
+variants → queue (one directory per run, resumable) → outcomes → statistics → table → Markdown, CSV, JSON, plots
 """

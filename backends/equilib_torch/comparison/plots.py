@@ -3,62 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.legend import Legend
 
-from equilib_torch.comparison.queue import Outcome
+from equilib_torch.comparison.outcomes import Outcome
 from equilib_torch.comparison.statistics import mean_sd, spearman
+from equilib_torch.runs.plots import new_figure, png
 from equilib_torch.runs.summary import MISSING_RATES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
 
 _MARKERS = "osD^vP*X<>phd"
 _COLUMNS = 4
 
 
 def plot_accuracy_edm(outcomes: Sequence[Outcome], variants: Sequence[str], ax: Axes | None = None) -> Axes:
-    """A point per run: EDM against accuracy on test, with their rank correlation in the title.
+    """Draw a point per run: EDM against accuracy on test, with their rank correlation in the title.
 
     Args:
         outcomes: of the runs; those that failed are left out.
         variants: names in the order of the legend.
         ax: where to draw; default: a new figure's axes.
     """
-    ax = ax if ax is not None else Figure(figsize=(7, 4.5), layout="constrained").subplots()
+    ax = ax if ax is not None else new_figure(7, 4.5).subplots()
     done = [(o.variant, o.summary) for o in outcomes if o.summary is not None]
     for k, name in enumerate(variants):
         points = [(summary["edm"], summary["test_accuracy"]) for variant, summary in done if variant == name]
         if points:
             ax.plot(*zip(*points, strict=True), ls="", alpha=0.85, label=name, **_style(k))
     rho, p = spearman([s["edm"] for _, s in done], [s["test_accuracy"] for _, s in done])
-    found = "not defined" if np.isnan(rho) else f"{rho:.2f}, p {'< 0.001' if p < 0.0005 else f'= {p:.3f}'}"
+    correlation = "not defined" if np.isnan(rho) else f"{rho:.2f}, p {'< 0.001' if p < 0.0005 else f'= {p:.3f}'}"
     ax.set(xlabel="EDM (0: in equilibrium)", ylabel="test accuracy")
-    ax.set_title(f"Spearman's ρ: {found}, {len(done)} runs", fontsize="medium")
+    ax.set_title(f"Spearman's ρ: {correlation}, {len(done)} runs", fontsize="medium")
     ax.grid(alpha=0.3)
     _legend(ax)
     return ax
 
 
 def plot_accuracy_missing(outcomes: Sequence[Outcome], variants: Sequence[str], ax: Axes | None = None) -> Axes:
-    """Expected accuracy against the rate of missing modalities: mean and standard deviation over seeds, by variant.
+    """Draw the expected accuracy of each variant against the rate of missing modalities: mean and sd over seeds.
 
     Args:
         outcomes: of the runs; those that failed are left out.
         variants: names in the order of the legend.
         ax: where to draw; default: a new figure's axes.
     """
-    ax = ax if ax is not None else Figure(figsize=(7, 4.5), layout="constrained").subplots()
+    ax = ax if ax is not None else new_figure(7, 4.5).subplots()
     rates = [0.0, *MISSING_RATES]
     for k, name in enumerate(variants):
         summaries = [o.summary for o in outcomes if o.variant == name and o.summary is not None]
         if not summaries:
             continue
         values = [[s["test_accuracy"], *s["missing_modality"].values()] for s in summaries]
-        means, sds = np.array([mean_sd(of_rate) for of_rate in zip(*values, strict=True)]).T
+        means, sds = np.array([mean_sd(accuracies) for accuracies in zip(*values, strict=True)]).T
         # Beside each other, or the bars of many variants would hide each other.
         shift = min(0.007, 0.12 / len(variants)) * (k - (len(variants) - 1) / 2)
         style = _style(k)
@@ -71,13 +72,13 @@ def plot_accuracy_missing(outcomes: Sequence[Outcome], variants: Sequence[str], 
 
 
 def plot_mean_shares(histories: Sequence[Sequence[dict[str, Any]]], ax: Axes | None = None) -> Axes:
-    """Contribution share of each modality over the epochs on validation, the mean of several runs.
+    """Draw the contribution share of each modality over the epochs on validation, the mean of several runs.
 
     Args:
         histories: records of each run, all of the same modalities and number of epochs.
         ax: where to draw; default: a new figure's axes.
     """
-    ax = ax if ax is not None else Figure(figsize=(4, 3), layout="constrained").subplots()
+    ax = ax if ax is not None else new_figure(4, 3).subplots()
     names = list(histories[0][0]["shares"])
     epochs = [record["epoch"] for record in histories[0]]
     for name in names:
@@ -90,26 +91,26 @@ def plot_mean_shares(histories: Sequence[Sequence[dict[str, Any]]], ax: Axes | N
 
 
 def accuracy_edm_png(outcomes: Sequence[Outcome], variants: Sequence[str]) -> bytes:
-    """The scatter of all runs as the bytes of a PNG file."""
+    """Draw the scatter of all runs and give the bytes of a PNG file."""
     figure = _figure(len(variants))
     plot_accuracy_edm(outcomes, variants, figure.subplots())
-    return _png(figure)
+    return png(figure)
 
 
 def accuracy_missing_png(outcomes: Sequence[Outcome], variants: Sequence[str]) -> bytes:
-    """Accuracy against missing rate as the bytes of a PNG file."""
+    """Draw accuracy against missing rate and give the bytes of a PNG file."""
     figure = _figure(len(variants))
     plot_accuracy_missing(outcomes, variants, figure.subplots())
-    return _png(figure)
+    return png(figure)
 
 
 def shares_png(outcomes: Sequence[Outcome], variants: Sequence[str]) -> bytes:
-    """Shares over the epochs, small pictures beside each other for all variants, as the bytes of a PNG file."""
+    """Draw shares over the epochs, a small picture for every variant, and give the bytes of a PNG file."""
     histories = {name: [o.history for o in outcomes if o.variant == name and o.history] for name in variants}
     shown = [name for name in variants if histories[name]]
     columns = min(_COLUMNS, len(shown))
     rows = -(-len(shown) // columns)
-    figure = Figure(figsize=(2.6 * columns + 1.6, 2.1 * rows + 0.7), layout="constrained")
+    figure = new_figure(2.6 * columns + 1.6, 2.1 * rows + 0.7)
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
     for ax, name in zip(grid, shown, strict=False):
         plot_mean_shares(histories[name], ax).set_title(name, fontsize="small")
@@ -124,14 +125,16 @@ def shares_png(outcomes: Sequence[Outcome], variants: Sequence[str]) -> bytes:
     _as_written(
         figure.legend(lines, [*names, "equilibrium"], loc="outside right upper", fontsize="small", frameon=False)
     )
-    return _png(figure)
+    return png(figure)
 
 
 def _figure(n_variants: int) -> Figure:
-    return Figure(figsize=(8.5, max(4.5, 0.22 * n_variants + 1)), layout="constrained")
+    return new_figure(8.5, max(4.5, 0.22 * n_variants + 1))
 
 
 def _style(k: int) -> dict[str, Any]:
+    from matplotlib import colormaps
+
     listed = colormaps["tab20"].colors  # type: ignore[attr-defined]  # pairs of a dark and a light one
     colours = [*listed[::2], *listed[1::2]]
     return {"color": colours[k % len(colours)], "marker": _MARKERS[k % len(_MARKERS)], "ms": 5}
@@ -147,9 +150,3 @@ def _legend(ax: Axes) -> None:
 def _as_written(legend: Legend) -> None:
     for text in legend.get_texts():
         text.set_parse_math(False)  # a modality may be called anything, "$\\frac$" too
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    return buffer.getvalue()

@@ -12,7 +12,7 @@ NAN = float("nan")
 
 
 def mean_sd(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation; NaN where there are too few values.
+    """Compute mean and sample standard deviation; NaN where there are too few values.
 
     Example:
         >>> mean_sd([1.0, 3.0])
@@ -23,7 +23,7 @@ def mean_sd(values: Sequence[float]) -> tuple[float, float]:
 
 
 def paired_p(a: Mapping[int, float], b: Mapping[int, float]) -> float:
-    """Two-sided paired t-test of a against b over the seeds both have; NaN for fewer than two.
+    """Compute the two-sided paired t-test of a against b over the seeds both have; NaN for fewer than two.
 
     Where all differences are the same up to rounding, the test's limit: 1 if they are 0, else 0.
 
@@ -38,16 +38,16 @@ def paired_p(a: Mapping[int, float], b: Mapping[int, float]) -> float:
     seeds = sorted(a.keys() & b.keys())
     if len(seeds) < 2:
         return NAN
-    left, right = np.array([a[s] for s in seeds]), np.array([b[s] for s in seeds])
-    differences = left - right
-    rounding = 1e-12 * max(np.abs(left).max(), np.abs(right).max())
+    of_a, of_b = np.array([a[s] for s in seeds]), np.array([b[s] for s in seeds])
+    differences = of_a - of_b
+    rounding = 1e-12 * max(np.abs(of_a).max(), np.abs(of_b).max())
     if np.ptp(differences) <= rounding:
         return 1.0 if np.abs(differences).max() <= rounding else 0.0
-    return float(stats.ttest_rel(left, right).pvalue)
+    return float(stats.ttest_rel(of_a, of_b).pvalue)
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Holm's correction for several tests at once; what is NaN was not tested and stays so.
+    """Apply Holm's correction for several tests at once; what is NaN was not tested and stays so.
 
     Example:
         >>> holm([0.01, 0.04, 0.03])
@@ -62,7 +62,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def spearman(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
-    """Rank correlation and its two-sided p; NaN for fewer than three pairs, or where one side is constant.
+    """Compute the rank correlation and its two-sided p; NaN for fewer than three pairs, or where one side is constant.
 
     Example:
         >>> spearman([1.0, 2.0, 3.0], [9.0, 4.0, 1.0])[0]
@@ -70,12 +70,12 @@ def spearman(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
     """
     if len(a) < 3 or len(set(a)) < 2 or len(set(b)) < 2:
         return NAN, NAN
-    found = stats.spearmanr(a, b)
-    return float(found.statistic), float(found.pvalue)
+    correlation = stats.spearmanr(a, b)
+    return float(correlation.statistic), float(correlation.pvalue)
 
 
 def mean_ranks(scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Mean rank of each variant over the data sets, 1 for the highest score; equal scores share their ranks' mean.
+    """Compute mean ranks over the data sets, 1 for the highest score; equal scores share the mean of their ranks.
 
     Args:
         scores: by data set, then by variant; variants that are not in every data set are left out.
@@ -86,6 +86,6 @@ def mean_ranks(scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     """
     if not scores:
         return {}
-    everywhere = [name for name in next(iter(scores.values())) if all(name in found for found in scores.values())]
-    ranks = [stats.rankdata([-found[name] for name in everywhere]) for found in scores.values()]
+    everywhere = [name for name in next(iter(scores.values())) if all(name in given for given in scores.values())]
+    ranks = [stats.rankdata([-given[name] for name in everywhere]) for given in scores.values()]
     return dict(zip(everywhere, np.mean(ranks, axis=0).tolist(), strict=True))

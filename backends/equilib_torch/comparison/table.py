@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from equilib_torch.comparison.queue import Outcome
+from equilib_torch.comparison.outcomes import Outcome, figures
 from equilib_torch.comparison.statistics import NAN, holm, mean_sd, paired_p, spearman
 from equilib_torch.comparison.variants import OURS
 from equilib_torch.runs.summary import MISSING_RATES
@@ -15,7 +16,7 @@ BASELINE = "joint"
 TESTED = "missing_0.5"
 
 
-class Column(NamedTuple):
+class Figure(NamedTuple):
     """A figure of a run.
 
     Attributes:
@@ -76,7 +77,7 @@ class Table:
     """
 
     dataset: str
-    columns: tuple[Column, ...]
+    columns: tuple[Figure, ...]
     rows: tuple[Row, ...]
     seeds: tuple[int, ...]
     epochs: tuple[int, ...]
@@ -87,36 +88,22 @@ class Table:
     versions: dict[str, list[str]]
 
 
-def figures(summary: Mapping[str, Any]) -> dict[str, float]:
-    """The figures of one run by column key, but those relative to another run; accuracies in [0, 1]."""
-    seconds = summary["seconds"]
-    return {
-        "accuracy": summary["test_accuracy"],
-        "macro_f1": summary["test_macro_f1"],
-        **{f"alone_{name}": value for name, value in summary["unimodal_accuracy"].items()},
-        **{f"missing_{rate}": value for rate, value in summary["missing_modality"].items()},
-        "edm": summary["edm"],
-        "seconds_per_epoch": seconds["train"] / summary["epochs"],
-        "schedule_percent": 100 * seconds["schedule"] / (seconds["train"] + seconds["schedule"]),
-    }
-
-
-def columns_of(modalities: Sequence[str]) -> tuple[Column, ...]:
-    """The columns of a table for data of these modalities."""
+def figure_columns(modalities: Sequence[str]) -> tuple[Figure, ...]:
+    """Give the columns of a table for data of these modalities."""
     return (
-        Column("accuracy", "accuracy"),
-        Column("macro_f1", "macro-F1"),
-        *(Column(f"alone_{name}", f"{name} alone") for name in modalities),
-        *(Column(f"missing_{rate}", f"{rate:.0%} missing") for rate in MISSING_RATES),
-        Column("edm", "EDM", "low"),
-        Column("seconds_per_epoch", "s per epoch", "low"),
-        Column("relative_seconds", "time ÷ joint", "low"),
-        Column("schedule_percent", "schedule, % of time", ""),
+        Figure("accuracy", "accuracy"),
+        Figure("macro_f1", "macro-F1"),
+        *(Figure(f"alone_{name}", f"{name} alone") for name in modalities),
+        *(Figure(f"missing_{rate}", f"{rate:.0%} missing") for rate in MISSING_RATES),
+        Figure("edm", "EDM", "low"),
+        Figure("seconds_per_epoch", "s per epoch", "low"),
+        Figure("relative_seconds", "time ÷ joint", "low"),
+        Figure("schedule_percent", "schedule, % of time", ""),
     )
 
 
 def summarise_runs(outcomes: Sequence[Outcome]) -> Table:
-    """Everything the table says.
+    """Compute everything the table says.
 
     Every p is of a two-sided paired t-test over the seeds that both variants finished, corrected by Holm's method for
     all variants tested in its column. The best rival is the variant with the highest mean accuracy whose method is not
@@ -127,7 +114,7 @@ def summarise_runs(outcomes: Sequence[Outcome]) -> Table:
     """
     summaries = [outcome.summary for outcome in outcomes if outcome.summary is not None]
     first = summaries[0]
-    columns = columns_of(first["modalities"])
+    columns = figure_columns(first["modalities"])
     rows = [_row(name, outcomes, columns) for name in dict.fromkeys(outcome.variant for outcome in outcomes)]
     by_name = {row.variant: row for row in rows}
     rivals = [row for row in rows if row.variant.partition(":")[0] not in OURS and row.values["accuracy"]]
@@ -156,18 +143,18 @@ def summarise_runs(outcomes: Sequence[Outcome]) -> Table:
         rho=rho,
         rho_p=rho_p,
         n_runs=len(summaries),
-        versions={package: sorted(found) for package, found in versions.items()},
+        versions={package: sorted(distinct) for package, distinct in versions.items()},
     )
 
 
 def p_values(rows: Sequence[Row], reference: Row | None, key: str) -> list[float]:
-    """Corrected p of every row's figure against the reference's; NaN for the reference itself."""
+    """Give the corrected p of every row's figure against the reference's; NaN for the reference itself."""
     if reference is None:
         return [NAN] * len(rows)
     return holm([NAN if row is reference else paired_p(row.values[key], reference.values[key]) for row in rows])
 
 
-def _row(name: str, outcomes: Sequence[Outcome], columns: Sequence[Column]) -> Row:
+def _row(name: str, outcomes: Sequence[Outcome], columns: Sequence[Figure]) -> Row:
     values: dict[str, dict[int, float]] = {column.key: {} for column in columns}
     failed = {}
     for outcome in sorted((o for o in outcomes if o.variant == name), key=lambda o: o.seed):
@@ -187,4 +174,4 @@ def _with_relative(row: Row, joint: Row | None) -> dict[str, dict[int, float]]:
 
 def _place(row: Row) -> tuple[float, str]:
     mean = row.mean("accuracy")
-    return (-mean if mean == mean else 1.0, row.variant)  # NaN, which equals nothing, comes last
+    return (1.0 if math.isnan(mean) else -mean, row.variant)  # those without a finished run come last

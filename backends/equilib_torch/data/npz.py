@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.lib import format as npy
 
-from equilib_torch.data.dataset import MAX_MODALITIES, Array, Dataset, Kind, Modality, check_name
-from equilib_torch.data.split import make_splits
+from equilib_torch.data.dataset import MAX_MODALITIES, SUFFIXES, Array, Dataset, Kind, Modality, check_name
+from equilib_torch.data.split import as_labels, drawn_parts, make_splits
 from equilib_torch.errors import InputError
 
 MAX_BYTES = 8 * 2**30
@@ -24,7 +24,6 @@ MAX_BYTES = 8 * 2**30
 
 _MAX_HEADER = 10_000  # bytes; NumPy's own limit, which it checks only after it has read the header
 _RESERVED = ("label", "split")
-_SUFFIXES = ("_length", "_present")
 
 
 def read_npz(path: str | Path, *, seed: int) -> Dataset:
@@ -32,14 +31,15 @@ def read_npz(path: str | Path, *, seed: int) -> Dataset:
 
     Keys of the file, where N is the number of samples:
 
-    - `label`: (N,) integers or strings. Classes are the distinct labels in ascending order.
+    - `label`: (N,) integers or strings; booleans count as 0 and 1. Classes are the distinct labels in ascending order.
     - `split`, optional: (N,) strings "train", "val", "test"; see `make_splits` for what happens without.
     - every other key: a modality with N rows, in the file's order, except
     - `<modality>_length`, optional: (N,) integers, the valid frames of each row, 1..T. All T without it.
     - `<modality>_present`, optional: (N,) bool (or 0 and 1), False where a sample lacks the modality.
 
     The shape tells the kind of a modality: 2-D is a vector, 4-D an image. 3-D is a sequence if it has a
-    `<modality>_length`; without, it is an image if its dtype is uint8, and a sequence if not.
+    `<modality>_length`; without, it is an image if its dtype is uint8, and a sequence if not. Where that could be meant
+    otherwise, the data set's `notes` say how it was read.
 
     Args:
         path: The file.
@@ -68,15 +68,14 @@ def read_npz(path: str | Path, *, seed: int) -> Dataset:
 
 
 def _dataset(name: str, arrays: dict[str, Array], seed: int) -> Dataset:
-    label = arrays["label"]
-    if label.dtype.kind not in "iuU" or label.ndim != 1 or label.size == 0:
-        raise InputError(f"label: needs (N,) integers or strings, got {label.dtype} of shape {label.shape}")
+    label = as_labels(arrays["label"])
     modalities = tuple(_modality(key, arrays, label.size) for key in _modality_keys(list(arrays)))
     classes, labels = np.unique(label, return_inverse=True)
     if classes.size < 2:
         raise InputError(f"label: needs two or more classes, got only {classes[0].item()!r}")
-    splits = make_splits(label, arrays.get("split"), seed)
-    return Dataset(name, modalities, labels.astype(np.int64), tuple(classes.tolist()), splits)
+    split = arrays.get("split")
+    splits = make_splits(label, split, seed)
+    return Dataset(name, modalities, labels.astype(np.int64), tuple(classes.tolist()), splits, drawn_parts(split))
 
 
 def _modality(name: str, arrays: dict[str, Array], n_rows: int) -> Modality:
@@ -89,12 +88,7 @@ def _modality(name: str, arrays: dict[str, Array], n_rows: int) -> Modality:
     if values.ndim == 3 and (lengths is not None or values.dtype != np.uint8):
         kind = "sequence"
         lengths = np.full(n_rows, values.shape[1]) if lengths is None else lengths
-    if present is None:
-        present = np.ones(n_rows, np.bool_)
-    elif present.dtype.kind in "biu" and not np.any((present != 0) & (present != 1)):
-        present = present.astype(np.bool_)
-    else:
-        raise InputError(f"{name}_present: must be bool, or 0 and 1, got {present.dtype} with other values")
+    present = np.ones(n_rows, np.bool_) if present is None else present
     return Modality(name, kind, values, lengths, present)
 
 
@@ -102,10 +96,13 @@ def _modality_keys(keys: list[str]) -> list[str]:
     """Give the keys that are modalities, in order; refuse a file whose keys make no data set."""
     if "label" not in keys:
         raise InputError(f"label: this key is required, got {', '.join(map(repr, keys[:20])) or 'no keys'}")
-    names = [key for key in keys if key not in _RESERVED and not key.endswith(_SUFFIXES)]
+    names = [key for key in keys if key not in _RESERVED and not key.endswith(SUFFIXES)]
     for key in keys:
-        if key.endswith(_SUFFIXES) and key.rpartition("_")[0] not in names:
-            raise InputError(f"{key[:80]!r}: there is no modality {key.rpartition('_')[0][:80]!r} for it to describe")
+        if key.endswith(SUFFIXES) and key.rpartition("_")[0] not in names:
+            raise InputError(
+                f"{key[:80]!r}: there is no modality {key.rpartition('_')[0][:80]!r} for it to describe; "
+                "rename the key if it is a modality itself"
+            )
     if not 1 <= len(names) <= MAX_MODALITIES:
         raise InputError(f"modalities: needs 1 to {MAX_MODALITIES} keys besides label and split, got {len(names)}")
     for name in names:

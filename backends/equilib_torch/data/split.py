@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
-from equilib_torch.data.dataset import SPLITS, Array, IntArray
+from equilib_torch.data.dataset import SPLITS, Array, IntArray, as_array
 from equilib_torch.errors import InputError
 
 TEST_FRACTION = 0.20
@@ -21,7 +21,7 @@ def make_splits(labels: Array, split: Array | None, seed: int) -> dict[str, IntA
     class, and depend on the seed and the labels alone.
 
     Args:
-        labels: (N,) integers or strings, the class of each sample.
+        labels: (N,) integers, strings or booleans, the class of each sample.
         split: (N,) strings out of "train", "val" and "test", or None. Needs "train" and "test": a test part drawn
             from what its author called training data would pass for theirs.
         seed: ≥ 0.
@@ -37,14 +37,19 @@ def make_splits(labels: Array, split: Array | None, seed: int) -> dict[str, IntA
         >>> {part: rows.size for part, rows in parts.items()}
         {'train': 68, 'val': 12, 'test': 20}
     """
+    labels = as_labels(labels)
     if split is None:
         # Three of each: one for every part. Checked here, where the count to report is still that of the whole set.
         _check_smallest_class(labels, 3, "the training, validation and test part")
         train, test = hold_out(labels, TEST_FRACTION, seed, stream=0)
         train, val = _hold_out_of(train, labels, seed)
         return {"train": train, "val": val, "test": test}
+    split = _as_strings(as_array("split", split))
     if split.dtype.kind != "U" or split.shape != labels.shape:
-        raise InputError(f"split: needs {labels.size} strings, got {split.dtype} of shape {split.shape}")
+        raise InputError(
+            f"split: needs {labels.size} strings, got {split.dtype} of shape {split.shape}; "
+            f"write {', '.join(map(repr, SPLITS))} for each sample"
+        )
     unknown = np.setdiff1d(split, SPLITS)
     if unknown.size:
         raise InputError(f"split: must be one of {', '.join(SPLITS)}, got {unknown[0].item()[:80]!r}")
@@ -55,6 +60,45 @@ def make_splits(labels: Array, split: Array | None, seed: int) -> dict[str, IntA
     if not parts["val"].size:
         parts["train"], parts["val"] = _hold_out_of(parts["train"], labels, seed)
     return parts
+
+
+def as_labels(labels: Any) -> Array:
+    """Take labels as the integers or strings that they are; booleans count as the classes 0 and 1.
+
+    Raises:
+        InputError: They are something else, or not one per sample.
+
+    Example:
+        >>> as_labels([True, False])
+        array([1, 0])
+    """
+    array = _as_strings(as_array("label", labels))
+    if array.ndim != 1 or array.size == 0:
+        raise InputError(f"label: must be one label per sample, (N,), got shape {array.shape}")
+    if array.dtype.kind not in "biuU":
+        remedy = ".astype(int)" if array.dtype.kind == "f" else ".astype(str)"
+        raise InputError(
+            f"label must be integers or strings, got {array.dtype}; if they are classes, save them with {remedy}"
+        )
+    return array.astype(np.int64) if array.dtype.kind == "b" else array
+
+
+def _as_strings(array: Array) -> Array:
+    """Give Python strings, which pandas keeps as objects, as an array of strings."""
+    all_strings = array.dtype.hasobject and all(isinstance(item, str) for item in array.ravel())
+    return array.astype(np.str_) if all_strings else array
+
+
+def drawn_parts(split: Array | None) -> tuple[str, ...]:
+    """Name the parts that `make_splits` draws by the seed, given that split.
+
+    Example:
+        >>> drawn_parts(np.array(["train", "test"]))
+        ('train', 'val')
+    """
+    if split is None:
+        return SPLITS
+    return () if "val" in split else ("train", "val")
 
 
 def hold_out(labels: Array, fraction: float, seed: int, *, stream: int) -> tuple[IntArray, IntArray]:
@@ -80,8 +124,8 @@ def hold_out(labels: Array, fraction: float, seed: int, *, stream: int) -> tuple
     """
     from sklearn.model_selection import train_test_split  # slow to import; what is not split needs none of it
 
-    if seed < 0:
-        raise InputError(f"seed: must be 0 or more, got {seed}")
+    if not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise InputError(f"seed: must be an integer, 0 or more, got {seed!r}")
     n_classes = _check_smallest_class(labels, 2, "a part that is kept and one that is held out")
     n_held = int(np.ceil(fraction * labels.size))
     if min(n_held, labels.size - n_held) < n_classes:

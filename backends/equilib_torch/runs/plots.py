@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def plot_shares(history: Sequence[dict[str, Any]], ax: Axes | None = None) -> Axes:
-    """Contribution share of each modality over the epochs, in [0, 1].
+    """Draw the contribution share of each modality over the epochs, in [0, 1].
 
     Args:
         history: records of `fit`, or the lines of a run's metrics.jsonl.
         ax: where to draw; default: a new figure's axes.
     """
-    ax = ax if ax is not None else Figure(figsize=(7, 4), layout="constrained").subplots()
+    ax = ax if ax is not None else new_figure(7, 4).subplots()
     names = list(history[0]["shares"])
     for name in names:
         ax.plot(_epochs(history), [record["shares"][name] for record in history], marker="o", ms=3, label=name)
@@ -36,13 +41,13 @@ def plot_shares(history: Sequence[dict[str, Any]], ax: Axes | None = None) -> Ax
 
 
 def plot_edm(history: Sequence[dict[str, Any]], ax: Axes | None = None) -> Axes:
-    """Equilibrium deviation over the epochs: 0 in equilibrium, 2(1 - 1/n) where one modality does everything.
+    """Draw the equilibrium deviation over the epochs: 0 in equilibrium, 2(1 - 1/n) where one modality does everything.
 
     Args:
         history: records of `fit`, or the lines of a run's metrics.jsonl.
         ax: where to draw; default: a new figure's axes.
     """
-    ax = ax if ax is not None else Figure(figsize=(7, 2.5), layout="constrained").subplots()
+    ax = ax if ax is not None else new_figure(7, 2.5).subplots()
     ax.plot(_epochs(history), [record["edm"] for record in history], color="black", marker="o", ms=3)
     ax.set(xlabel="epoch", ylabel="EDM")
     ax.set_ylim(bottom=0)
@@ -51,13 +56,36 @@ def plot_edm(history: Sequence[dict[str, Any]], ax: Axes | None = None) -> Axes:
 
 
 def balance_png(history: Sequence[dict[str, Any]]) -> bytes:
-    """Shares above EDM in one picture, as the bytes of a PNG file."""
-    figure = Figure(figsize=(8, 5.5), layout="constrained")
+    """Draw shares above EDM in one picture and give the bytes of a PNG file."""
+    figure = new_figure(8, 5.5)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     plot_shares(history, upper).set(xlabel="", title="Balance of the modalities on validation")
     plot_edm(history, lower)
+    return png(figure)
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Make a figure of so many inches that belongs to no window."""
+    # A notebook's MPLBACKEND names a module that this environment may lack, which importing matplotlib would refuse.
+    named = os.environ.pop("MPLBACKEND", None) if "matplotlib" not in sys.modules else None
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    finally:
+        if named is not None:
+            os.environ["MPLBACKEND"] = named
+    if named is not None:
+        with suppress(ValueError):
+            matplotlib.rcParams["backend"] = named  # as the import would have done, for those who draw in windows
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def png(figure: Figure) -> bytes:
+    """Give the bytes of a PNG file of the figure."""
     buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # fonts without a name's characters draw boxes for them
+        figure.savefig(buffer, format="png", backend="agg", dpi=120)
     return buffer.getvalue()
 
 

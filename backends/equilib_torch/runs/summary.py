@@ -1,4 +1,4 @@
-"""What a run found, as the contents of summary.json and as a few readable lines."""
+"""The results of a run, as the contents of summary.json and as a few readable lines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PACKAGES = ("equilib-multimodal", "numpy", "torch", "accelerate", "safetensors"
 
 
 def summarise(run: Run, *, seconds_total: float) -> dict[str, Any]:
-    """Everything summary.json holds; accuracies in [0, 1], all of the best epoch's network on the test split.
+    """Give everything summary.json holds; accuracies in [0, 1], all of the best epoch's network on the test split.
 
     `coalition_accuracy` is that of every non-empty set of modalities, `unimodal_accuracy` that of its singletons.
     Shapley values, shares and EDM follow from the run's value function; `schedule` is weak → strong by them.
@@ -36,6 +36,7 @@ def summarise(run: Run, *, seconds_total: float) -> dict[str, Any]:
     return {
         "backend": options.backend,
         "dataset": dataset.name,
+        "fingerprint": dataset.fingerprint,
         "method": options.method_name,
         "parameters": {name.replace("_", "-"): value for name, value in options.parameters.items()},
         "fusion": options.chosen_fusion,
@@ -64,7 +65,7 @@ def summarise(run: Run, *, seconds_total: float) -> dict[str, Any]:
 
 
 def readable(summary: dict[str, Any]) -> str:
-    """The summary for a person, in a few lines."""
+    """Describe a summary in a few lines."""
     names, best = summary["modalities"], summary["best_epoch"]
     width = max(map(len, names))
     lines = [

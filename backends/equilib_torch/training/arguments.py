@@ -168,6 +168,7 @@ def _load_yaml(text: str) -> Any:
     loaded = _load_any_yaml(text)
     if isinstance(loaded, dict):
         _refuse_old_spellings(loaded, "")
+        loaded.pop("fingerprint", None)  # of the data of the run that wrote it; not an option
         encoder = loaded.get("encoder", [])
         if not isinstance(encoder, list) or not all(isinstance(item, str) for item in encoder):
             raise yaml.YAMLError(f"encoder must be a list of MODALITY=NAME, got {encoder!r}")

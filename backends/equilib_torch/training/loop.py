@@ -81,7 +81,8 @@ def fit(
             it makes of a sample must not depend on the rest of the batch. With a `state`, give them to `State.create`.
         on_epoch: called after each epoch with its record, and with the network if it is the best so far, else None;
             if it returns False, the run ends there.
-        progress: show a progress bar on standard error, or what to tell how far the run has come.
+        progress: whether to show a bar on standard error, or lines where that is no terminal; or what to tell how far
+            the run has come.
         state: where to go on from, made by `State.create` of the same options and data; it is moved on. Default: the
             start.
 
@@ -101,7 +102,7 @@ def fit(
         raise InputError("encoders must be given to State.create where there is a state, got both")
     elif state.dataset is not dataset or replace(state.options, output=options.output) != options:
         raise InputError("state must be made by State.create of the same options and data, got one of others")
-    told = make_progress(progress)
+    told = make_progress("auto" if progress else "none") if isinstance(progress, bool) else progress
     told.start(state.budget.n_updates)
     try:
         told.advance(state.update)
