@@ -9,7 +9,6 @@ import shlex
 from contextlib import redirect_stdout
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import equilib
