@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator, PercentFormatter
 from PIL import Image
 
-from benchmarks.campaign.budgets import ending as run_command
+from benchmarks.campaign.budgets import run_command
 from equilib import edm, expected_when_missing
 from equilib_torch import Run, TrainOptions, fit, load_dataset
 from equilib_torch.files import write_atomically
