@@ -55,6 +55,7 @@ def check_contents(wheel: Path) -> None:
     info = next(name.partition("/")[0] for name in names if name.endswith(".dist-info/METADATA"))
     licenses = {name.removeprefix(f"{info}/licenses/") for name in names if name.startswith(f"{info}/licenses/")}
     require(licenses == LICENSES, f"its metadata hold {', '.join(sorted(LICENSES))}")
+    require(not any(name.endswith("README.md") for name in names), "it holds no guide, whose links would lead nowhere")
     top = {name.partition("/")[0] for name in names}
     require(all(name == info or name.startswith("equilib") for name in top), f"its top level is {sorted(top)}")
 

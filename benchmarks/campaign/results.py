@@ -18,6 +18,7 @@ from typing import NamedTuple
 from benchmarks.campaign.budgets import (
     DATASETS,
     TUNED,
+    Tuned,
     choose_names,
     positive_integer,
     read_tuned,
@@ -204,12 +205,20 @@ def costs_of(datasets: Sequence[str], path: Path) -> dict[str, dict[str, Cost]]:
     return {d: {name: Cost(*cost) for name, cost in of.items()} for d, of in kept.items() if d in datasets}
 
 
-def document(found: Mapping[str, Found], seeds: int, costs: dict[str, dict[str, Cost]]) -> str:
+def tuned_lines(found: Mapping[str, Found], tuned: Tuned) -> list[str]:
+    """The tuned option of every variant, by data set."""
+    lines = [line(["variant", *found]), line(["---"] * (len(found) + 1))]
+    for name in dict.fromkeys(row.variant for of in found.values() for row in of.methods.rows):
+        chosen = (tuned.get(dataset, {}).get(name, {}) for dataset in found)
+        cells = [", ".join(f"{option} {value:g}" for option, value in options.items()) for options in chosen]
+        lines.append(line([f"`{name}`", *cells]))
+    return lines
+
+
+def document(found: Mapping[str, Found], seeds: int, costs: dict[str, dict[str, Cost]], tuned: Tuned) -> str:
     """RESULTS.md."""
     first = next(iter(found.values()))
     budgets = ", ".join(f"{dataset} {' and '.join(map(str, of.methods.epochs))}" for dataset, of in found.items())
-    options = {dataset: _tuned_options(of) for dataset, of in found.items()}
-    tuned = "; ".join(f"{dataset}: {text}" for dataset, text in options.items() if text)
     parts = [
         "# Results",
         "Written by `python -m benchmarks.campaign.results` from its runs; do not edit. Test accuracy of the best "
@@ -217,12 +226,15 @@ def document(found: Mapping[str, Found], seeds: int, costs: dict[str, dict[str, 
         "\n".join(
             [
                 f"- Seeds 0 to {seeds - 1}. Epochs: {budgets}.",
-                f"- Chosen on validation, with other seeds, by `benchmarks.campaign.tune`: {tuned or 'nothing'}.",
                 f"- {versions_note(first.methods)}",
                 f"- Ours are {' and '.join(f'`{name}`' for name in OURS)}; all others are rivals, `joint` with other "
                 "fusions among them.",
             ]
         ),
+        "## What was tuned",
+        "One option of every method, chosen on validation with other seeds by `benchmarks.campaign.tune`, every method "
+        "having the same number of trials; empty where nothing was.",
+        "\n".join(tuned_lines(found, tuned)),
         "## All data sets",
         "Mean accuracy; best in bold. Mean rank by accuracy, 1 is best. The gap of the best rival itself is 0.",
         "\n".join(overview(found)),
@@ -270,17 +282,6 @@ def document(found: Mapping[str, Found], seeds: int, costs: dict[str, dict[str, 
     return "\n\n".join(parts) + "\n"
 
 
-def _tuned_options(of: Found) -> str:
-    """What was tuned, of the methods."""
-    shown = {row.variant for row in of.methods.rows}
-    chosen = [
-        f"`{v.options.method}` lr {v.options.lr:g}"
-        for v in of.variants
-        if v.name in shown and (":" in v.options.method or v.options.lr != type(v.options)().lr)
-    ]
-    return ", ".join(chosen)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and write; the exit code."""
     parser = argparse.ArgumentParser(prog="benchmarks.campaign.results", description=(__doc__ or "").partition("\n")[0])
@@ -295,7 +296,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         datasets = choose_names("datasets", asked.datasets, list(DATASETS))
         found = {name: measure(name, asked.seeds, asked.output / name, asked.jobs) for name in datasets}
         costs = costs_of(datasets, asked.output / "cost.json")
-        write_atomically(asked.write, document(found, asked.seeds, costs).encode())
+        write_atomically(asked.write, document(found, asked.seeds, costs, read_tuned()).encode())
         failed = sum(len(row.failed) for of in found.values() for row in of.everything.values())
         if failed:
             raise InputError(f"{failed} runs failed; {asked.write.name} says which")

@@ -149,6 +149,7 @@ def test_the_document(toy, tmp_path, untrained, capsys):
     text = (tmp_path / "RESULTS.md").read_text()
     found = sections(text)
     assert list(found) == [
+        "What was tuned",
         "All data sets",
         "With modalities missing",
         "Balance",
@@ -166,10 +167,21 @@ def test_the_document(toy, tmp_path, untrained, capsys):
     shown = re.findall(r"^\| `([^`]*)`", found["Ablations on toy.npz"], re.MULTILINE)
     assert shown == [name for ours, of in results.ablations(toy, 2).items() for name in (ours, *of)]
     assert "alternating:updates-per-batch=4" in results.ablations("mfeat", 2)["alternating"]
+    assert "| `equilib` |  |\n" in found["What was tuned"]
     assert "| `pmr` | .180 ± .000 |" in found["Balance"]
     assert {path.name for path in (tmp_path / "runs" / "toy.npz").iterdir()} >= {"table.md", "comparison.json"}
     for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         assert len({line.count("|") for line in table.splitlines()}) == 1, table
+
+
+def test_what_was_tuned_is_a_table_of_the_methods_alone(toy, tmp_path, untrained, monkeypatch):
+    tuned = {toy: {"equilib": {"alpha": 0.3333}, "equilib:policy=random": {"alpha": 2.0}, "joint": {"lr": 0.004}}}
+    monkeypatch.setattr(results, "read_tuned", lambda: tuned)
+    results.main(["--output", "runs", "--seeds", "3", "--write", "RESULTS.md"])
+    table = sections((tmp_path / "RESULTS.md").read_text())["What was tuned"]
+    assert "| `equilib` | alpha 0.3333 |" in table
+    assert "| `joint` | lr 0.004 |" in table
+    assert "policy=random" not in table
 
 
 def test_costs_are_relative_to_joint_training():
