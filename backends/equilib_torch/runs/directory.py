@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -22,6 +22,7 @@ from equilib_torch.streams import warn
 from equilib_torch.training.options import TrainOptions
 
 CONFIG, METRICS, SUMMARY, PICTURE = "config.yaml", "metrics.jsonl", "summary.json", "balance.png"
+Content = TypeVar("Content")
 _NAMES = {CONFIG, METRICS, SUMMARY, PICTURE, BEST_MODEL.parts[0]}
 
 
@@ -159,7 +160,7 @@ class RunDirectory:
             f"remove the directory {str(self.path)!r} to train this run again"
         )
 
-    def _read(self, name: str, parse: Callable[[str], Any]) -> Any:
+    def _read(self, name: str, parse: Callable[[str], Content]) -> Content:
         try:
             return parse((self.path / name).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
