@@ -72,30 +72,31 @@ def test_the_empty_coalition_is_the_majority_of_the_training_split(make_dataset,
 # --- batches ---------------------------------------------------------------------------------------------------------
 
 
-def labels_of(batches):
-    return [batch.labels.tolist() for batch in batches]
+def rows_of(batches):
+    return [batch.inputs[0][:, 0].int().tolist() for batch in batches]
 
 
 @pytest.fixture
 def numbered(make_dataset):
-    """A data set whose every sample has another label."""
+    """A data set whose every sample is its row's number."""
     dataset = make_dataset(1, rows=20)
-    return replace(dataset, labels=np.arange(20))
+    values = np.repeat(np.arange(20.0)[:, None], 4, axis=1)
+    return replace(dataset, modalities=(replace(dataset.modalities[0], values=values),))
 
 
 def test_every_sample_is_in_one_batch_of_an_epoch(numbered):
     rows = numbered.splits["train"].tolist()
-    seen = [labels_of(loader(numbered, "train", 4, shuffle=(0, epoch))) for epoch in (1, 1, 2)]
+    seen = [rows_of(loader(numbered, "train", 4, shuffle=(0, epoch))) for epoch in (1, 1, 2)]
     for batches in seen:
         assert [len(batch) for batch in batches] == [4, 4, 2]
         assert sorted(chain(*batches)) == rows
     assert seen[0] == seen[1] != seen[2]
-    assert labels_of(loader(numbered, "train", 4)) == [rows[:4], rows[4:8], rows[8:]]
+    assert rows_of(loader(numbered, "train", 4)) == [rows[:4], rows[4:8], rows[8:]]
 
 
 @pytest.mark.parametrize("skip", [1, 2, 3])
 def test_a_pass_goes_on_where_it_was_left(numbered, skip):
-    everything = labels_of(loader(numbered, "train", 4, shuffle=(5, 1)))
+    everything = rows_of(loader(numbered, "train", 4, shuffle=(5, 1)))
     before = torch.get_rng_state()
-    assert labels_of(loader(numbered, "train", 4, shuffle=(5, 1), skip=skip)) == everything[skip:]
+    assert rows_of(loader(numbered, "train", 4, shuffle=(5, 1), skip=skip)) == everything[skip:]
     assert torch.equal(torch.get_rng_state(), before)  # the number that a pass draws was drawn when it began

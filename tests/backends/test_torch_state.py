@@ -22,7 +22,14 @@ def case(make_dataset, make_options):
     """Options and data of a run with everything that could be forgotten: 6 epochs of 4 updates."""
 
     def make(method="equilib", **options):
-        options = {"fusion": "memory", "mapping": "both", "smoothing": 0.5, "lr": 1e-2, "epochs": 6, **options}
+        options = {
+            "fusion": "memory",
+            "memory_mapping": "both",
+            "shapley_smoothing": 0.5,
+            "lr": 1e-2,
+            "epochs": 6,
+            **options,
+        }
         return make_options(method=method, **options), make_dataset(3, kinds=KINDS, missing=0.2, noise=2.0)
 
     return make
@@ -137,7 +144,7 @@ def test_in_bf16_too(case):
 @pytest.mark.parametrize("part", ["buffers", "losses", "method", "network", "optimiser", "plan", "random", "scheduler"])
 def test_nothing_is_left_out(case, part):
     """Every part changes the rest of the run when a fresh state goes without it."""
-    options, dataset = case("pmr:alpha=3", smoothing=0.99)
+    options, dataset = case("pmr:alpha=3", shapley_smoothing=0.99)
     first, other = (State.create(options, dataset) for _ in range(2))
     blank = other.state_dict()
     other.load_state_dict({**moved_on(first, 14).state_dict(), part: blank[part]})

@@ -492,7 +492,7 @@ def test_options_that_do_not_fit_the_data(train):
 
 def test_options_are_checked(make_options):
     for name, value, rule in [
-        ("epochs", None, "epochs must have a value"),
+        ("epochs", None, "epochs must be a whole number, got None"),
         ("seed", 2**32, "seed must be in"),
         ("shapley_smoothing", 1.0, r"shapley-smoothing must be in \[0, 1\)"),
         ("dropout", math.nan, r"dropout must be in \[0, 1\)"),
