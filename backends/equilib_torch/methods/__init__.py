@@ -5,6 +5,8 @@ from __future__ import annotations
 from equilib_torch.methods import (
     agm,
     alternating,
+    data_remixing,
+    dgl,
     equilib,
     g_blending,
     joint,
@@ -15,6 +17,7 @@ from equilib_torch.methods import (
     modality_dropout,
     ogm_ge,
     pmr,
+    pretrained_late_fusion,
     reconboost,
 )
 from equilib_torch.methods.base import Losses, LossFunction, Method, Plan, Setting, Step, Update, stateless
@@ -27,6 +30,7 @@ METHODS = Registry(
         for module in (
             *(equilib, alternating, joint, joint_unimodal, late_fusion, modality_dropout),
             *(ogm_ge, agm, pmr, g_blending, mla, reconboost, mmpareto),
+            *(dgl, data_remixing, pretrained_late_fusion),
         )
     ],
 )
