@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 import torch
-from methods_reference import backward_into_the_fusion, fused_loss, mean, nll, own_loss, prediction
+from methods_reference import backward_into_the_fusion, fused_loss, mean, nll, own_loss, prediction, samples_with
 
 from equilib_torch.methods import METHODS, Plan, Setting
 
@@ -88,6 +88,35 @@ class PretrainedLateFusion:
             yield backward_into_the_fusion(network, batch)
         else:
             loss = own_losses(network, batch)
+            loss.backward()
+            yield loss.item()
+
+
+class AUG:
+    """`n_learners` of each modality are as the test grew them; the fusion is `boosted`."""
+
+    def __call__(self, network, batch, progress):
+        before = network.encode(batch)  # encoders of one modality do not feel the others' updates
+        for m in range(len(network.encoders)):
+            rows = samples_with(batch, m)
+            if not rows:
+                continue
+            terms, fusion = [], network.fusion
+            z = network.encode_one(batch, m)
+            for i in rows:
+                y, f = batch.labels[i], []
+                for t in range(int(fusion.n_learners[m])):
+                    a = fusion.hidden[m][t]
+                    hidden = (a.weight @ z[i] + a.bias).clamp(min=0)
+                    f.append(fusion.out.weight @ hidden + fusion.out.bias)
+                terms.append(nll(sum(f), y))
+                if len(f) > 1:
+                    earlier = sum(f[:-1])
+                    target = earlier.softmax(0)[y].item()
+                    terms[-1] = terms[-1] + nll(earlier, y) + nll(f[-1], y) - target * nll(f[-1], y) / 2
+                head = network.heads[m]
+                terms[-1] = terms[-1] + nll(head.weight @ before[m][i].detach() + head.bias, y)
+            loss = mean(terms)
             loss.backward()
             yield loss.item()
 

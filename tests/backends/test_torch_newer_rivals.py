@@ -14,7 +14,7 @@ from methods_reference import assert_same, gradients_of, make_case
 from newer_methods_reference import begin, plan_at
 
 from equilib import coalitions
-from equilib_torch import MultimodalClassifier, fit
+from equilib_torch import InputError, MultimodalClassifier, fit
 from equilib_torch.data.batches import take
 from equilib_torch.methods.data_remixing import least_sure_modality
 from equilib_torch.methods.dgl import disentangled_loss
@@ -22,7 +22,7 @@ from equilib_torch.methods.more_vs_fewer import more_vs_fewer_loss
 from equilib_torch.network import FusionName
 
 FUSIONS = get_args(FusionName)
-WITH_WEIGHTS = ("concat", "mlp", "memory", "masked-transformer")
+WITH_WEIGHTS = ("concat", "mlp", "memory", "masked-transformer", "boosted")
 METHODS = [
     ("dgl", written_out.DGL, {"alpha": 4.5}),
     ("pretrained-late-fusion", written_out.PretrainedLateFusion, {"pretraining": 0.5, "finetune": True}),
@@ -93,7 +93,7 @@ def test_updates_are_finite_and_encoders_move_in_any_precision(
     assert bool(moved & names_of("encoders")) != (frozen and progress > 0.5)
 
 
-@pytest.mark.parametrize("method", ["dgl", "data-remixing", "pretrained-late-fusion"])
+@pytest.mark.parametrize("method", ["dgl", "aug", "data-remixing", "pretrained-late-fusion"])
 def test_it_trains_with_modalities_missing(make_dataset, make_options, method):
     run = fit(make_options(method=method, epochs=15, lr=1e-2), make_dataset(3, missing=0.3, noise=0.5))
     assert run.test.accuracies[-1] > 0.7
@@ -191,6 +191,81 @@ def test_pretraining_is_unimodal_and_ends_at_its_share(case, fusion, finetune):
             assert ("fusion" in parts(gradients)) == weights
     untouched = not finetune and weights
     assert (step.touched[2:] == [set(), set()]) == untouched  # what gets no gradient is not decayed either
+
+
+# --- aug -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n", "missing", "gone"), [(1, 0, False), (2, 0.4, True), (3, 0.4, False)])
+def test_aug_by_the_formula(case, n, missing, gone):
+    network, batches, step = case("boosted", n, missing, gone=gone)
+    network.fusion.n_learners.copy_(torch.tensor([3, 1, 2][:n]))
+    update, copy, expected = begin("aug", network), deepcopy(network), written_out.AUG()
+    for batch in batches:
+        copy.load_state_dict(network.state_dict())
+        copy.zero_grad()
+        step.losses.clear()
+        step.gradients.clear()
+        update(network, batch, plan_at(n, 0.05), step)
+        n_updates = 0
+        for i, loss in enumerate(expected(copy, batch, 0.05)):
+            assert step.losses[i] == pytest.approx(loss, rel=1e-4)
+            assert_same(step.gradients[i], gradients_of(copy))
+            with torch.no_grad():
+                for parameter in copy.parameters():
+                    parameter -= 0 if parameter.grad is None else step.lr * parameter.grad
+            copy.zero_grad()
+            n_updates += 1
+        assert len(step.losses) == n_updates
+
+
+@pytest.mark.parametrize("weakest", range(3))
+def test_aug_lets_the_weakest_grow_after_every_tenth(case, weakest):
+    network, (batch,), step = case("boosted", rows=[(0, 12)])
+    network.encoders[weakest].register_forward_hook(lambda module, inputs, z: 0 * z)  # knows nothing
+    apart = 30 * torch.eye(16)[batch.labels]
+    for m in {0, 1, 2} - {weakest}:
+        network.encoders[m].register_forward_hook(lambda module, inputs, z: 0 * z + apart)
+    update = begin("aug", network)
+    sizes = []
+    for k in range(40):
+        update(network, batch, plan_at(3, k / 40), step)
+        sizes.append(network.fusion.n_learners.tolist())
+    assert [size[weakest] for size in sizes[::4]] == list(range(1, 11))
+    assert all(size[m] == 1 for size in sizes for m in range(3) if m != weakest)
+
+
+def test_aug_goes_on_where_it_was_left(case):
+    network, batches, step = case("boosted", missing=0.3)
+    update = begin("aug", network)
+    for k, batch in enumerate(batches):
+        update(network, batch, plan_at(3, 0.08 + k / 100), step)
+    network_2, _, step_2 = case("boosted", missing=0.3)
+    network_2.load_state_dict(network.state_dict())
+    update_2 = begin("aug", network_2)
+    update_2.load_state_dict(update.state_dict())
+    for net, go_on, each in ((network, update, step), (network_2, update_2, step_2)):
+        go_on(net, batches[0], plan_at(3, 0.25), each)
+    assert network.fusion.n_learners.tolist() == network_2.fusion.n_learners.tolist()
+    assert network.fusion.n_learners.sum() == 5
+    assert step_2.losses == step.losses[-3:]
+
+
+def test_aug_needs_classifiers_that_grow(case):
+    with pytest.raises(InputError, match="method aug: fusion must be boosted, whose classifiers grow, got SumFusion"):
+        begin("aug", case("sum")[0])
+
+
+def test_a_boosted_model_is_saved_and_loaded_as_far_as_it_grew(make_dataset, make_network, tmp_path):
+    dataset = make_dataset(2)
+    network = make_network(dataset, "boosted").eval()
+    batch = take(dataset, dataset.splits["test"])
+    one = network(batch)
+    network.fusion.grow(1)
+    assert (network(batch) - one).abs().max() > 1e-3
+    MultimodalClassifier(network).save_pretrained(tmp_path)
+    with torch.inference_mode():
+        assert torch.equal(MultimodalClassifier.from_pretrained(tmp_path).network(batch), network(batch))
 
 
 # --- data remixing ---------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from equilib_torch.methods import (
     agm,
     alternating,
+    aug,
     data_remixing,
     dgl,
     equilib,
@@ -30,7 +31,7 @@ METHODS = Registry(
         for module in (
             *(equilib, alternating, joint, joint_unimodal, late_fusion, modality_dropout),
             *(ogm_ge, agm, pmr, g_blending, mla, reconboost, mmpareto),
-            *(dgl, data_remixing, pretrained_late_fusion),
+            *(dgl, aug, data_remixing, pretrained_late_fusion),
         )
     ],
 )
