@@ -13,9 +13,11 @@ import torch
 from methods_reference import assert_same, gradients_of, make_case
 from newer_methods_reference import begin, plan_at
 
+import equilib_torch.methods
 from equilib import coalitions
 from equilib_torch import InputError, MultimodalClassifier, fit
 from equilib_torch.data.batches import take
+from equilib_torch.methods.base import Method, stateless
 from equilib_torch.methods.data_remixing import least_sure_modality
 from equilib_torch.methods.dgl import disentangled_loss
 from equilib_torch.methods.more_vs_fewer import more_vs_fewer_loss
@@ -97,6 +99,14 @@ def test_updates_are_finite_and_encoders_move_in_any_precision(
 def test_it_trains_with_modalities_missing(make_dataset, make_options, method):
     run = fit(make_options(method=method, epochs=15, lr=1e-2), make_dataset(3, missing=0.3, noise=0.5))
     assert run.test.accuracies[-1] > 0.7
+
+
+def test_a_plan_says_how_much_of_the_run_is_done(make_dataset, make_options, monkeypatch):
+    seen = []
+    noting = stateless(lambda network, batch, plan, step: (seen.append(plan.progress), step(network(batch).sum())))
+    monkeypatch.setitem(equilib_torch.methods.METHODS._entries, "joint", Method("joint", noting, "concat", "notes"))
+    fit(make_options(method="joint", epochs=3), make_dataset(2))  # 30 samples in batches of 8: four updates an epoch
+    assert seen == [k / 12 for k in range(12)]
 
 
 # --- masked transformer ----------------------------------------------------------------------------------------------
