@@ -10,12 +10,12 @@ from typing import get_args
 import newer_methods_reference as written_out
 import pytest
 import torch
-from methods_reference import assert_same, gradients_of, make_case
+from methods_reference import assert_same, gradients_of, make_case, own_loss
 from newer_methods_reference import begin, plan_at
 
 import equilib_torch.methods
 from equilib import coalitions
-from equilib_torch import InputError, MultimodalClassifier, fit
+from equilib_torch import MultimodalClassifier, fit
 from equilib_torch.data.batches import take
 from equilib_torch.methods.base import Method, stateless
 from equilib_torch.methods.data_remixing import least_sure_modality
@@ -261,9 +261,16 @@ def test_aug_goes_on_where_it_was_left(case):
     assert step_2.losses == step.losses[-3:]
 
 
-def test_aug_needs_classifiers_that_grow(case):
-    with pytest.raises(InputError, match="method aug: fusion must be boosted, whose classifiers grow, got SumFusion"):
-        begin("aug", case("sum")[0])
+@pytest.mark.parametrize("fusion", [fusion for fusion in FUSIONS if fusion != "boosted"])
+def test_aug_takes_turns_where_nothing_can_grow(case, fusion):
+    network, batches, step = case(fusion, missing=0.4)
+    copy = deepcopy(network)
+    begin("aug", network)(network, batches[2], plan_at(3, 0.5), step)
+    weights = fusion in WITH_WEIGHTS
+    turns = [{f"encoders.{m}", f"heads.{m}"} for m in range(3)]
+    assert [parts(gradients) for gradients in step.gradients] == [*turns, *[{"fusion"}] * weights]
+    expected = [own_loss(copy, batches[2], m).item() for m in range(3)]
+    assert step.losses[:3] == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_boosted_model_is_saved_and_loaded_as_far_as_it_grew(make_dataset, make_network, tmp_path):

@@ -10,7 +10,9 @@ smallest sum of p(y), the probability of the true class in softmax(F_m), gets on
 
 Ours: the order is that of the data set; p(y) is a mean over the batches since the last look and over the samples that
 have m, so that absence does not count as weakness; the weights of the sum Σ_m F_m, which the article fits on
-validation, are left to stacking; the network's own heads learn on stopped features, so that they say something.
+validation, are left to stacking; the network's own heads learn on stopped features, so that they say something. With
+another fusion nothing can grow: every modality learns in turn by its own head, T_m = 1, and a fusion with weights in an
+update of its own, on stopped features. Only with its usual fusion is it AUG.
 """
 
 from __future__ import annotations
@@ -23,8 +25,16 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from equilib_torch.data.batches import Batch
-from equilib_torch.errors import InputError
-from equilib_torch.methods.base import Method, Plan, Setting, Step, Update, unimodal_loss
+from equilib_torch.methods.base import (
+    Method,
+    Plan,
+    Setting,
+    Step,
+    Update,
+    detached_fusion_loss,
+    has_weights,
+    unimodal_loss,
+)
 from equilib_torch.network import MultimodalNetwork
 from equilib_torch.network.boosted import MAX_LEARNERS, BoostedFusion
 
@@ -63,30 +73,40 @@ class Boosting(Update):
     """One update per modality and batch; remembers how well each classified since it last made one grow."""
 
     def __init__(self, setting: Setting) -> None:
-        fusion = setting.network.fusion
-        if not isinstance(fusion, BoostedFusion):
-            raise InputError(f"method aug: fusion must be boosted, whose classifiers grow, got {type(fusion).__name__}")
-        self._fusion, self._growths = fusion, 0
-        n = len(setting.network.encoders)
-        self._sums, self._counts = torch.zeros(2, n, dtype=torch.float64, device=fusion.n_learners.device)
+        self._growths, n = 0, len(setting.network.encoders)
+        self._sums, self._counts = torch.zeros(2, n, dtype=torch.float64, device=setting.network.log_prior.device)
 
     def __call__(self, network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> None:
-        """Make one update per modality; before it, let the weakest grow where a tenth of the run is over."""
+        """Make one update per modality; before them, let the weakest grow where a tenth of the run is over."""
+        fusion = network.fusion
+        if not isinstance(fusion, BoostedFusion):
+            self._take_turns(network, batch, step)
+            return
         if int(plan.progress * MAX_LEARNERS) > self._growths:
             means = torch.where(self._counts > 0, self._sums / self._counts.clamp(min=1), torch.inf)
-            self._fusion.grow(int(means.argmin()))
+            fusion.grow(int(means.argmin()))
             self._growths = int(plan.progress * MAX_LEARNERS)
             self._sums, self._counts = torch.zeros_like(self._sums), torch.zeros_like(self._counts)
         features = network.encode(batch)
         for m, here in enumerate(batch.present.T):
             if here.any():
-                learners = self._fusion.learners(features[m], m)  # the shared output is as others left it
+                learners = fusion.learners(features[m], m)  # the shared output is as others left it
                 loss = boosting_loss(learners, batch.labels, here)
                 own = unimodal_loss(network.heads[m](features[m].detach()), batch.labels, here)
                 step(loss + own)
                 right = learners.detach().sum(1).double().softmax(1).gather(1, batch.labels[:, None])[:, 0]
                 self._sums[m] += right[here].sum()
                 self._counts[m] += here.sum()
+
+    @staticmethod
+    def _take_turns(network: MultimodalNetwork, batch: Batch, step: Step) -> None:
+        """Make one update per modality by its own head, then one of the fusion, if it has weights."""
+        features = network.encode(batch)
+        for m, here in enumerate(batch.present.T):
+            if here.any():
+                step(unimodal_loss(network.heads[m](features[m]), batch.labels, here))
+        if has_weights(network):
+            step(detached_fusion_loss(network, features, batch))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the sums of p(y) and counts of samples by modality, and how often one was to grow."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +39,7 @@ class BoostedFusion(AdditiveFusion):
 
     def learners(self, z: Tensor, m: int) -> Tensor:
         """Compute f_mt of features (B, d_m) for every learner t of modality m, (B, T_m, n_classes)."""
-        hidden = list(self.hidden[m])[: int(self.n_learners[m])]
+        hidden = list(cast(nn.ModuleList, self.hidden[m]))[: int(self.n_learners[m])]
         outputs: Tensor = self.out(F.relu(torch.stack([layer(z) for layer in hidden], 1)))
         return outputs
 
