@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from copy import deepcopy
 from functools import partial
-from typing import get_args
 
 import newer_methods_reference as written_out
 import pytest
@@ -21,9 +20,8 @@ from equilib_torch.methods.base import Method, stateless
 from equilib_torch.methods.data_remixing import least_sure_modality
 from equilib_torch.methods.dgl import disentangled_loss
 from equilib_torch.methods.more_vs_fewer import more_vs_fewer_loss
-from equilib_torch.network import FusionName
+from equilib_torch.network import FUSIONS
 
-FUSIONS = get_args(FusionName)
 WITH_WEIGHTS = ("concat", "mlp", "memory", "masked-transformer", "boosted")
 METHODS = [
     ("dgl", written_out.DGL, {"alpha": 4.5}),
