@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from equilib._namespace import (
     Array,
@@ -68,16 +68,19 @@ class Scheduler(NamedTuple):
 def shapley_schedule(
     shapley: Any, *, policy: str = "weak-to-strong", n_updates: int | None = None, seed: int | None = None
 ) -> Schedule:
-    """Order the modalities by their contribution, and give more updates to the weakest.
+    """Order the modalities by their contribution, and give more updates to the weakest, or to the strongest.
 
     The order is `weak-to-strong` (ascending Shapley values), `strong-to-weak` (descending; ties by index in both),
     `fixed` (0, 1, ..., n-1) or `random`. The updates do not depend on it: each modality gets one, and the others are
     shared out in proportion to 1 − ψ (ψ the contribution share), rounded down, and what rounding leaves goes to the
     weakest, one each: a weaker modality never gets fewer than a stronger one.
 
+    `strong-first` is the opposite in both: the order of strong-to-weak, and the other updates in proportion to ψ, what
+    rounding leaves to the strongest: a stronger modality never gets fewer than a weaker one.
+
     Args:
         shapley: `(..., n)` real, Shapley values; the other dimensions are a batch of independent schedules.
-        policy: the order, one of the four above.
+        policy: one of the five above.
         n_updates: updates of all modalities per cycle, n to 2**20; n by default, which is one each.
         seed: seed of the random policy, 0 to 2**64 - 1, with the same order in every library; drawn from the operating
             system's entropy if None (once per trace: give one under jax.jit). Other policies ignore it.
@@ -91,21 +94,28 @@ def shapley_schedule(
 
     Source:
         Weak to strong follows the abstract of arXiv 2506.00030, and so does the idea of fair participation; how many
-        updates each modality gets, and the other orders, are our decisions where the paper leaves it open.
+        updates each modality gets, and the other orders, are our decisions where the paper leaves it open. Strong first
+        is for the claim against it, that the strongest modality should lead and learn most (PDMP, arXiv 2604.05773, and
+        ARL, ICCV 2025); in proportion to ψ is our reading of it.
 
     Example:
         >>> order, updates = shapley_schedule([0.5, 0.1, 0.2], n_updates=9)
         >>> order.tolist(), updates.tolist()
         ([1, 2, 0], [2, 4, 3])
+        >>> order, updates = shapley_schedule([0.5, 0.1, 0.2], policy="strong-first", n_updates=9)
+        >>> order.tolist(), updates.tolist()
+        ([0, 2, 1], [5, 1, 3])
     """
     x, xp = as_floating(shapley, "shapley")
     if x.ndim == 0 or x.shape[-1] == 0:
         raise ValueError(f"shapley must list at least one modality, got shape {tuple(x.shape)}")
     require_finite(x, "shapley", xp=xp)
-    draw_order = _get_policy(policy)
+    draw_order, to_strong = _get_policy(policy)
     n_updates = _read_n_updates(n_updates, x.shape[-1])
     step = xp.zeros((), dtype=xp.int32, device=device_of(x))
-    return Schedule(draw_order(x, _read_key(seed, policy), step, xp), _apportion(x, n_updates, xp=xp))
+    return Schedule(
+        draw_order(x, _read_key(seed, policy), step, xp), _apportion(x, n_updates, to_strong=to_strong, xp=xp)
+    )
 
 
 def shapley_scheduler(
@@ -123,7 +133,7 @@ def shapley_scheduler(
 
     Args:
         n: number of modalities, from 1.
-        policy: the order, as in :func:`shapley_schedule`; `random` draws another one for every number of measurements,
+        policy: as in :func:`shapley_schedule`; `random` draws another one for every number of measurements,
             none among them.
         smoothing: weight of the past in [0, 1); 0 follows the last measurement alone.
         n_updates: updates of all modalities per cycle, as in :func:`shapley_schedule`.
@@ -153,7 +163,7 @@ def shapley_scheduler(
     n = as_int(n, "n")
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}")
-    draw_order = _get_policy(policy)
+    draw_order, to_strong = _get_policy(policy)
     weight = as_fraction(smoothing, "smoothing")
     total, key = _read_n_updates(n_updates, n), _read_key(seed, policy)
 
@@ -179,7 +189,8 @@ def shapley_scheduler(
     def schedule(state: SchedulerState) -> Schedule:
         average, xp = as_floating(state.average, "state.average")
         step = xp.asarray(state.step, dtype=xp.int32, device=device_of(average))
-        return Schedule(draw_order(average, key, step, xp), _apportion(average, total, xp=xp))
+        updates = _apportion(average, total, to_strong=to_strong, xp=xp)
+        return Schedule(draw_order(average, key, step, xp), updates)
 
     return Scheduler(init, update, schedule)
 
@@ -201,15 +212,22 @@ def _random(x: Array, seed: int, step: Array, xp: Namespace) -> Array:
     return random_order(tuple(x.shape), seed, step, xp=xp, device=device_of(x))
 
 
-_Policy: TypeAlias = Callable[[Array, int, Array, Namespace], Array]
-_POLICIES: dict[str, _Policy] = {
-    "weak-to-strong": _weak_to_strong,
-    "strong-to-weak": _strong_to_weak,
-    "fixed": _fixed,
-    "random": _random,
+class _Policy(NamedTuple):
+    """How to draw an order, and whether the strongest get more updates instead of the weakest."""
+
+    draw_order: Callable[[Array, int, Array, Namespace], Array]
+    to_strong: bool = False
+
+
+_POLICIES = {
+    "weak-to-strong": _Policy(_weak_to_strong),
+    "strong-to-weak": _Policy(_strong_to_weak),
+    "fixed": _Policy(_fixed),
+    "random": _Policy(_random),
+    "strong-first": _Policy(_strong_to_weak, to_strong=True),
 }
 POLICIES = tuple(_POLICIES)
-"""Names of the orders."""
+"""Names of the policies."""
 
 
 def _get_policy(name: str) -> _Policy:
@@ -230,16 +248,16 @@ def _read_n_updates(n_updates: int | None, n: int) -> int:
     return total
 
 
-def _apportion(x: Array, n_updates: int, *, xp: Namespace) -> Array:
-    """Share out `n_updates` by the weakness 1 − ψ: one each, the rest rounded down, `(..., n)` int."""
+def _apportion(x: Array, n_updates: int, *, to_strong: bool, xp: Namespace) -> Array:
+    """Share out `n_updates` by the weakness 1 − ψ, or by ψ: one each, the rest rounded down, `(..., n)` int."""
     n = x.shape[-1]
     shares = shares_last(x, xp=xp)
     if x.dtype != xp.float64:
         shares = xp.astype(shares, xp.float32)  # half precision could not count the updates
-    # Σ(1 − ψ) = n − 1 needs no summing; a lone modality takes everything.
-    weights = (1 - shares) / (n - 1) if n > 1 else xp.ones_like(shares)
-    # Ranking φ, not ψ, tells modalities of negative contribution apart, whose shares are all 0. The weakest is 0.
-    rank = xp.argsort(xp.argsort(x, axis=-1, stable=True), axis=-1)
+    # Σ(1 − ψ) = n − 1 needs no summing; a lone modality takes everything: its ψ is 1.
+    weights = shares if to_strong or n == 1 else (1 - shares) / (n - 1)
+    # Ranking φ, not ψ, tells modalities of negative contribution apart, whose shares are all 0. Rank 0 takes first.
+    rank = xp.argsort(xp.argsort(-x if to_strong else x, axis=-1, stable=True), axis=-1)
     whole = xp.astype(xp.floor((n_updates - n) * weights), rank.dtype)
     remaining = n_updates - n - xp.sum(whole, axis=-1, keepdims=True, dtype=rank.dtype)
     return 1 + whole + xp.astype(rank < remaining, rank.dtype)

@@ -270,7 +270,8 @@ def backward_into_the_fusion(network, batch):
     if not parameters:
         return None
     loss = fused_loss(network, network.encode(batch), batch)
-    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+    gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
     return loss.item()
 

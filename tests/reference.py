@@ -35,14 +35,17 @@ def edm(shapley: Sequence[float], target: Sequence[float] | None = None) -> Frac
     return sum((abs(a - b) for a, b in zip(eta, psi, strict=True)), Fraction(0))
 
 
-def updates(shapley: Sequence[float], n_updates: int) -> list[int]:
-    """One update each, the others in proportion to 1 - share, rounded down, what is left to the weakest."""
+def updates(shapley: Sequence[float], n_updates: int, *, to_strong: bool = False) -> list[int]:
+    """One update each, the others in proportion to 1 - share, rounded down, what is left to the weakest.
+
+    To the strong: in proportion to the share, what is left to the strongest.
+    """
     n = len(shapley)
     psi = shares(shapley)
-    weakest_first = sorted(range(n), key=lambda i: (shapley[i], i))
-    quota = [(n_updates - n) * (Fraction(1) if n == 1 else (1 - psi[i]) / (n - 1)) for i in range(n)]
-    result = [1 + int(q) for q in quota]
-    for i in weakest_first[: n_updates - sum(result)]:
+    favourite_first = sorted(range(n), key=lambda i: (-shapley[i] if to_strong else shapley[i], i))
+    weights = psi if to_strong or n == 1 else [(1 - p) / (n - 1) for p in psi]
+    result = [1 + int((n_updates - n) * weight) for weight in weights]
+    for i in favourite_first[: n_updates - sum(result)]:
         result[i] += 1
     return result
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from equilib import SchedulerState, shapley_schedule, shapley_scheduler
 
-POLICIES = ("weak-to-strong", "strong-to-weak", "fixed", "random")
+POLICIES = ("weak-to-strong", "strong-to-weak", "fixed", "random", "strong-first")
+TO_THE_WEAK = POLICIES[:4]
 # Few distinct values, so that ties are common; eighths, so that every library computes the same quotas or nearly so.
 eighths = st.integers(-8, 16).map(lambda k: k / 8)
 contributions = lists(eighths)
@@ -37,15 +38,15 @@ def test_schedule_is_a_permutation_with_updates_for_everyone(kind: Kind, shapley
     assert min(updates) >= 1
     assert sum(updates) == n + extra
     weaker_first = sorted(zip(shapley, updates, strict=True), key=lambda pair: pair[0])
-    for (weak, more), (strong, fewer) in itertools.combinations(weaker_first, 2):
-        assert weak == strong or more >= fewer
+    for (weak, of_weak), (strong, of_strong) in itertools.combinations(weaker_first, 2):
+        assert weak == strong or (of_weak >= of_strong if policy in TO_THE_WEAK else of_weak <= of_strong)
 
 
-@given(shapley=contributions, extra=st.integers(0, 50))
-def test_updates_follow_the_reference(shapley, extra):
+@given(shapley=contributions, extra=st.integers(0, 50), policy=st.sampled_from(["weak-to-strong", "strong-first"]))
+def test_updates_follow_the_reference(shapley, extra, policy):
     total = len(shapley) + extra
-    updates = shapley_schedule(shapley, n_updates=total).updates.tolist()
-    expected = reference.updates(shapley, total)
+    updates = shapley_schedule(shapley, policy=policy, n_updates=total).updates.tolist()
+    expected = reference.updates(shapley, total, to_strong=policy == "strong-first")
     # A quota that is whole in exact arithmetic may be rounded below; that never moves more than one update.
     assert max(abs(a - b) for a, b in zip(updates, expected, strict=True)) <= 1
 
@@ -64,17 +65,47 @@ def test_updates_follow_the_reference(shapley, extra):
         ([0.5], 7, [7]),
     ],
 )
-@pytest.mark.parametrize("policy", POLICIES)
-def test_updates_do_not_depend_on_the_policy(kind: Kind, policy, shapley, n_updates, expected):
+@pytest.mark.parametrize("policy", TO_THE_WEAK)
+def test_updates_do_not_depend_on_the_order(kind: Kind, policy, shapley, n_updates, expected):
     schedule = shapley_schedule(kind.array(shapley), policy=policy, n_updates=n_updates, seed=5)
     assert to_numpy(schedule.updates).tolist() == expected
 
 
+@pytest.mark.parametrize(
+    ("shapley", "n_updates", "expected"),
+    [
+        ([0.5, 0.1, 0.2], None, [1, 1, 1]),
+        ([0.5, 0.1, 0.2], 9, [5, 1, 3]),  # 6 in proportion to 5 : 1 : 2 is 3.75, 0.75, 1.5
+        ([0.75, 0.25], 6, [4, 2]),
+        ([1.0, 0.0], 10, [9, 1]),
+        ([0.5, 0.5], 3, [2, 1]),  # ties by index
+        ([-0.1, -0.3, -0.2], 4, [2, 1, 1]),  # all have share 1/3, the strongest is still the strongest
+        ([0.5], 7, [7]),
+    ],
+)
+def test_strong_first_gives_more_to_the_strong(kind: Kind, shapley, n_updates, expected):
+    schedule = shapley_schedule(kind.array(shapley), policy="strong-first", n_updates=n_updates)
+    assert to_numpy(schedule.updates).tolist() == expected
+    order = shapley_schedule(kind.array(shapley), policy="strong-to-weak").order
+    assert to_numpy(schedule.order).tolist() == to_numpy(order).tolist()
+
+
+@given(a=eighths, b=eighths, extra=st.integers(0, 50))
+def test_of_two_modalities_strong_first_swaps_the_updates(a, b, extra):
+    if a != b:
+        to_weak, to_strong = (
+            shapley_schedule([a, b], policy=policy, n_updates=2 + extra).updates.tolist()
+            for policy in ("weak-to-strong", "strong-first")
+        )
+        assert to_strong == to_weak[::-1]
+
+
+@pytest.mark.parametrize("policy", ["weak-to-strong", "strong-first"])
 @pytest.mark.parametrize("n", [2, 3, 17])
-def test_a_million_updates_add_up(kind: Kind, n):
+def test_a_million_updates_add_up(kind: Kind, n, policy):
     for seed in range(5):
         shapley = kind.array(np.random.default_rng(seed).normal(size=n))
-        updates = to_numpy(shapley_schedule(shapley, n_updates=2**20).updates)
+        updates = to_numpy(shapley_schedule(shapley, policy=policy, n_updates=2**20).updates)
         assert updates.sum() == 2**20
         assert updates.min() >= 1
 
@@ -155,7 +186,7 @@ def test_global_random_state_is_left_alone():
     assert np.random.get_state()[1].tolist() == before  # noqa: NPY002
 
 
-@pytest.mark.parametrize("policy", POLICIES[:3])
+@pytest.mark.parametrize("policy", [policy for policy in POLICIES if policy != "random"])
 def test_batch_is_scheduled_row_by_row(kind: Kind, policy):
     shapley = np.random.default_rng(4).normal(size=(2, 3, 4))
     batch = shapley_schedule(kind.array(shapley), policy=policy, n_updates=11)
@@ -168,8 +199,14 @@ def test_batch_is_scheduled_row_by_row(kind: Kind, policy):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"policy": "best"}, "policy must be one of weak-to-strong, strong-to-weak, fixed, random, got 'best'"),
-        ({"policy": None}, "policy must be one of weak-to-strong, strong-to-weak, fixed, random, got None"),
+        (
+            {"policy": "best"},
+            "policy must be one of weak-to-strong, strong-to-weak, fixed, random, strong-first, got 'best'",
+        ),
+        (
+            {"policy": None},
+            "policy must be one of weak-to-strong, strong-to-weak, fixed, random, strong-first, got None",
+        ),
         ({"policy": ["fixed"]}, r"policy must be one of .*, got \['fixed'\]"),
         ({"n_updates": 1}, r"n_updates must be from 2 \(one per modality\) to 1048576, got 1"),
         ({"n_updates": -5}, r"n_updates must be from 2 \(one per modality\) to 1048576, got -5"),

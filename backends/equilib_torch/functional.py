@@ -26,12 +26,16 @@ Example:
 from __future__ import annotations
 
 from equilib_torch.methods.agm import agm_ratios, agm_scales, scale_gradients, update_means
+from equilib_torch.methods.aug import boosting_loss
 from equilib_torch.methods.base import Losses, detach_all_but, unimodal_loss, unimodal_losses
+from equilib_torch.methods.data_remixing import least_sure_modality
+from equilib_torch.methods.dgl import disentangled_loss
 from equilib_torch.methods.equilib import distillation_target, random_coalitions
 from equilib_torch.methods.g_blending import blend_weights
 from equilib_torch.methods.mla import project_gradient, update_projection
 from equilib_torch.methods.mmpareto import pareto_gradient
 from equilib_torch.methods.modality_dropout import drop_modalities
+from equilib_torch.methods.more_vs_fewer import more_vs_fewer_loss
 from equilib_torch.methods.ogm_ge import modulate_gradient, ogm_scales, ogm_scores
 from equilib_torch.methods.pmr import move_prototypes, pmr_weights, prototype_logits
 from equilib_torch.methods.reconboost import ensemble_probabilities, reconboost_loss
@@ -41,11 +45,15 @@ __all__ = [
     "agm_ratios",
     "agm_scales",
     "blend_weights",
+    "boosting_loss",
     "detach_all_but",
+    "disentangled_loss",
     "distillation_target",
     "drop_modalities",
     "ensemble_probabilities",
+    "least_sure_modality",
     "modulate_gradient",
+    "more_vs_fewer_loss",
     "move_prototypes",
     "ogm_scales",
     "ogm_scores",

@@ -5,6 +5,9 @@ from __future__ import annotations
 from equilib_torch.methods import (
     agm,
     alternating,
+    aug,
+    data_remixing,
+    dgl,
     equilib,
     g_blending,
     joint,
@@ -15,6 +18,7 @@ from equilib_torch.methods import (
     modality_dropout,
     ogm_ge,
     pmr,
+    pretrained_late_fusion,
     reconboost,
 )
 from equilib_torch.methods.base import Losses, LossFunction, Method, Plan, Setting, Step, Update, stateless
@@ -27,6 +31,7 @@ METHODS = Registry(
         for module in (
             *(equilib, alternating, joint, joint_unimodal, late_fusion, modality_dropout),
             *(ogm_ge, agm, pmr, g_blending, mla, reconboost, mmpareto),
+            *(dgl, aug, data_remixing, pretrained_late_fusion),
         )
     ],
 )

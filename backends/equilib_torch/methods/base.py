@@ -25,12 +25,14 @@ class Plan(NamedTuple):
         updates: updates of each modality per batch, by modality.
         sufficiency: what each modality can do alone, in [0, 1], by modality; see `planning.sufficiency`.
         epoch: of this plan, from 1.
+        progress: share of the run's updates that were made before this one, in [0, 1).
     """
 
     order: tuple[int, ...]
     updates: tuple[int, ...]
     sufficiency: tuple[float, ...]
     epoch: int = 1
+    progress: float = 0.0
 
 
 class Step(Protocol):

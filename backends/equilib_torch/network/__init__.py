@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from equilib_torch.network.config import MemoryMapping, ModalityConfig, NetworkConfig, configure
 from equilib_torch.network.encoders import ENCODERS
-from equilib_torch.network.fusion import FUSIONS
+from equilib_torch.network.fusions import FUSIONS
 from equilib_torch.network.network import MultimodalNetwork, match_own_encoders
 
 __all__ = [

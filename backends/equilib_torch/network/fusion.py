@@ -9,18 +9,14 @@ samples, whose features are read once.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from equilib import coalitions
-from equilib_torch.errors import InputError
-from equilib_torch.network.config import NetworkConfig
 from equilib_torch.network.memory import GatedMemory
-from equilib_torch.registry import Registry
 
 
 class Fusion(nn.Module, ABC):
@@ -186,56 +182,3 @@ class MemoryFusion(Fusion):
         """Compute what a memory state (..., d) adds to the sum, (..., n_classes)."""
         logits: Tensor = self.head(F.gelu(self.hidden(h)))
         return logits
-
-
-@dataclass(frozen=True)
-class FusionEntry:
-    """What is known of a fusion without building it.
-
-    Attributes:
-        name: for `--fusion`.
-        description: one line.
-        build: makes it for a network.
-    """
-
-    name: str
-    description: str
-    build: Callable[[NetworkConfig], Fusion]
-
-
-def _build_memory(config: NetworkConfig) -> MemoryFusion:
-    if config.mapping in ("none", "sample"):
-        for modality, width in zip(config.modalities, config.widths, strict=True):
-            if width != config.width:
-                raise InputError(
-                    f"memory-mapping must be feature or both where {modality.name} has {width} features and the "
-                    f"memory {config.width}, got {config.mapping!r}"
-                )
-    memory = GatedMemory(
-        config.widths,
-        config.width,
-        feature_mapping=config.mapping in ("feature", "both"),
-        sample_mapping=config.mapping in ("sample", "both"),
-    )
-    return MemoryFusion(memory, len(config.classes), config.width)
-
-
-FUSIONS = Registry(
-    "fusion",
-    [
-        FusionEntry(
-            "concat", "linear head on the concatenated features", lambda c: ConcatFusion(c.widths, len(c.classes))
-        ),
-        FusionEntry(
-            "mlp",
-            "two-layer perceptron on the concatenated features",
-            lambda c: MLPFusion(c.widths, len(c.classes), width=2 * c.width),
-        ),
-        FusionEntry("sum", "sum of the logits of each modality's own head", lambda c: SumFusion()),
-        FusionEntry("memory", "the sum, and what a gated memory written weak to strong adds to it", _build_memory),
-        FusionEntry(
-            "confidence", "mean of the own heads' logits, weighed by confidence (MLA)", lambda c: ConfidenceFusion()
-        ),
-    ],
-)
-"""Every fusion by name."""

@@ -15,7 +15,8 @@ from equilib_torch.data.batches import Batch
 from equilib_torch.errors import InputError
 from equilib_torch.network.config import NetworkConfig
 from equilib_torch.network.encoders import ENCODERS, Encoder, build_encoder
-from equilib_torch.network.fusion import FUSIONS, MemoryFusion
+from equilib_torch.network.fusion import MemoryFusion
+from equilib_torch.network.fusions import FUSIONS
 from equilib_torch.network.memory import GatedMemory
 from equilib_torch.network.own import OwnEncoder
 

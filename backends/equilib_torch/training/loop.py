@@ -134,6 +134,7 @@ def train(state: State, until: int, *, progress: Progress | None = None) -> None
                 seed(state.machine, state.options.seed, state.epoch)
                 network.fusion.start_epoch(inherit=state.options.memory_inherit)
             for batch in islice(state.batches("train", skip=position), until - state.update):
+                plan = plan._replace(progress=state.update / state.budget.n_updates)
                 for group in state.optimiser.param_groups:
                     group["lr"] = state.learning_rate
                 with state.machine.autocast():
