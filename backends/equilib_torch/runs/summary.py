@@ -14,7 +14,7 @@ from equilib_torch.naming import by_coalition, by_modality
 from equilib_torch.training.loop import Run
 
 MISSING_RATES = (0.3, 0.5, 0.7)
-_PACKAGES = ("equilib-multimodal", "numpy", "torch", "accelerate", "safetensors", "scikit-learn")
+_PACKAGES = ("equilib-multimodal", "numpy", "torch", "safetensors", "scikit-learn")
 
 
 def summarise(run: Run, *, seconds_total: float) -> dict[str, Any]:
