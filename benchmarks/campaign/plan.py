@@ -1,0 +1,109 @@
+"""What the campaign trains: experiments, each a list of runs (data set, variant, seed)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from benchmarks.campaign.sets import BUNDLED
+
+DEFAULT = "equilib"
+OURS = ("equilib", "equilib:rule=simultaneous", "alternating", "paper")
+"""Ours and the paper's form; all others are rivals, whatever their fusion."""
+
+RIVALS = (
+    "joint",
+    "joint:fusion=memory",
+    "joint:fusion=masked-transformer",
+    "joint-unimodal",
+    "late-fusion",
+    "late-fusion:stack=true",
+    "mla",
+    "modality-dropout",
+    "pretrained-late-fusion",
+)
+OTHERS = ("dgl", "aug", "data-remixing", "ogm-ge", "agm", "pmr", "g-blending", "reconboost", "mmpareto")
+ORDERS = ("strong-to-weak", "random")
+ABLATIONS = (
+    "equilib:updates=200",
+    "equilib:lr=0.001",
+    "equilib:stack=false",
+    "equilib:coalitions=false",
+    "equilib:own-losses=false",
+    "equilib:freeze=1",
+    "equilib:keep=best",
+    "equilib:fusion=sum",
+    "equilib:memory-mapping=none",
+    "equilib:memory-mapping=both",
+    "equilib:memory-inherit=false",
+)
+ABLATED = ("cells", "leaves", "mfeat-small", "digits_halves")
+TUNED_ON = "mfeat-small"
+LEARNING_RATES = (1e-3, 3e-3, 9e-3)
+TUNING_SEEDS = (100, 101)
+
+
+class Job(NamedTuple):
+    """One run.
+
+    Attributes:
+        experiment: what it is for.
+        dataset: name of the data set.
+        variant: METHOD:name=value:…, or `only:MODALITY` for a ceiling.
+        seed: of the run.
+    """
+
+    experiment: str
+    dataset: str
+    variant: str
+    seed: int
+
+
+def jobs(
+    experiments: Sequence[str], datasets: Sequence[str], modalities: dict[str, tuple[str, ...]], n_seeds: int
+) -> Iterator[Job]:
+    """List the runs of some experiments; a run that two experiments share is listed once, under the first.
+
+    Args:
+        experiments: of `EXPERIMENTS`.
+        datasets: names of data sets.
+        modalities: names of the modalities of each.
+        n_seeds: seeds of the table; the others follow from it.
+    """
+    seen: set[tuple[str, str, int]] = set()
+    for experiment in experiments:
+        for dataset, variant, seed in _runs(experiment, datasets, modalities, n_seeds):
+            if (dataset, variant, seed) not in seen:
+                seen.add((dataset, variant, seed))
+                yield Job(experiment, dataset, variant, seed)
+
+
+EXPERIMENTS = ("table", "order", "ablation", "others", "ceiling")
+"""All but `tuning`, which comes first and on its own: its choice is the learning rate of all others."""
+
+
+def _runs(
+    experiment: str, datasets: Sequence[str], modalities: dict[str, tuple[str, ...]], n_seeds: int
+) -> Iterator[tuple[str, str, int]]:
+    small = [name for name in datasets if name not in BUNDLED]
+    if experiment == "tuning":
+        for seed in TUNING_SEEDS:
+            for variant in dict.fromkeys([*OURS, *RIVALS, *OTHERS]):
+                yield from ((TUNED_ON, f"{variant}:lr={lr:g}", seed) for lr in LEARNING_RATES)
+    elif experiment == "table":
+        for seed in range(n_seeds):
+            yield from ((name, variant, seed) for name in datasets for variant in (*OURS, *RIVALS))
+    elif experiment == "order":
+        for seed in range(2 * n_seeds):
+            for name in small:
+                yield from ((name, v, seed) for v in (DEFAULT, *(f"{DEFAULT}:policy={p}" for p in ORDERS)))
+    elif experiment == "ablation":
+        for seed in range(min(3, n_seeds)):
+            for name in (name for name in datasets if name in ABLATED):
+                yield from ((name, variant, seed) for variant in (DEFAULT, *ABLATIONS))
+    elif experiment == "others":
+        for seed in range(min(3, n_seeds)):
+            yield from ((name, variant, seed) for name in small for variant in OTHERS)
+    elif experiment == "ceiling":
+        for seed in range(min(3, n_seeds)):
+            yield from ((name, f"only:{modality}", seed) for name in datasets for modality in modalities[name])
