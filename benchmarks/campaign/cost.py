@@ -1,74 +1,72 @@
-"""What an epoch costs: every method beside joint training, one after the other in one process, again and again."""
+"""What training costs: methods beside joint training, one after the other in one process, again and again.
+
+python -m benchmarks.campaign.cost --output FILE [--rounds 3] [--updates 64]
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 from collections.abc import Sequence
-from dataclasses import replace
+from pathlib import Path
 from statistics import median
-from typing import NamedTuple
 
 import torch
 
-from benchmarks.campaign.budgets import variants_for
-from equilib_torch import fit, load_dataset
-from equilib_torch.comparison.markdown import line
-from equilib_torch.comparison.variants import Variant
+from benchmarks.campaign.plan import OURS, RIVALS
+from equilib_torch import Dataset, TrainOptions, fit, load_dataset
+from equilib_torch.commands.ending import run_command
+from equilib_torch.comparison.variants import read_variant
+from equilib_torch.files import write_atomically
 
 # av-digits-sum has the encoders of av-digits-noisy, and more samples: its ratios are the same.
 DATASETS = ("av-digits-noisy", "av-digits-pca", "mfeat-small", "mfeat")
-BASELINE = "joint"
-REPEATS = 3
+BASELINES = ("joint", "joint:fusion=memory")
 
 
-class Cost(NamedTuple):
-    """Of one method on one data set.
+def measure(dataset: Dataset, texts: Sequence[str], *, rounds: int, updates: int) -> dict[str, dict[str, float]]:
+    """Time the updates of every variant, with one thread; medians of rounds in which each has its turn.
 
-    Attributes:
-        seconds: of training, per epoch.
-        relative: the same divided by joint training's of the same round; the median over the rounds.
-        schedule: time of coalitions and schedule divided by that of training, in [0, 1].
+    Returns:
+        By variant: `seconds` per update, and those relative to each baseline in the same round, by its name.
     """
-
-    seconds: float
-    relative: float
-    schedule: float
-
-
-def measure_costs(dataset: str, texts: Sequence[str], repeats: int = REPEATS) -> dict[str, Cost]:
-    """Cost of every variant: the median over rounds in which each trains for one epoch, with one thread.
-
-    G-Blending's estimates, which it makes every few epochs, all fall into the one epoch: its cost is an upper bound.
-    """
-    data = load_dataset(dataset, seed=0)
-    variants: list[Variant] = variants_for(dataset, texts, {})
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    rounds: list[dict[str, tuple[float, float]]] = []
-    for _ in range(repeats):
-        found = {}
-        for variant in variants:
-            seconds = fit(replace(variant.options, epochs=1), data).seconds
-            # Evaluated twice: after the epoch, on validation, and at the end, on test, which is no part of an epoch.
-            n_val, n_test = len(data.splits["val"]), len(data.splits["test"])
-            found[variant.name] = seconds["train"], seconds["schedule"] * n_val / (n_val + n_test)
-        rounds.append(found)
+    taken: list[dict[str, float]] = []
+    for _ in range(rounds):
+        seconds = {}
+        for text in texts:
+            options = read_variant(text, TrainOptions(updates=updates, device="cpu")).options
+            seconds[text] = fit(options, dataset).seconds["train"] / updates
+        taken.append(seconds)
     torch.set_num_threads(threads)
     return {
-        v.name: Cost(
-            median(r[v.name][0] for r in rounds),
-            median(r[v.name][0] / r[BASELINE][0] for r in rounds),
-            median(r[v.name][1] / r[v.name][0] for r in rounds),
-        )
-        for v in variants
+        text: {
+            "seconds": median(seconds[text] for seconds in taken),
+            **{base: median(seconds[text] / seconds[base] for seconds in taken) for base in BASELINES},
+        }
+        for text in texts
     }
 
 
-def cost_lines(costs: dict[str, dict[str, Cost]]) -> list[str]:
-    """A row per method: time relative to joint training and, in brackets, the schedule's share, by data set."""
-    lines = [line(["variant", *costs]), line(["---"] * (len(costs) + 1))]
-    for name in next(iter(costs.values())):
-        cells = (f"{of[name].relative:.2f} ({of[name].schedule:.1%})" for of in costs.values())
-        lines.append(line([f"`{name}`", *cells]))
-    seconds = (f"{of[BASELINE].seconds:.3f} s" for of in costs.values())
-    lines.append(line(["an epoch of `joint`", *seconds]))
-    return lines
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and write; return the exit code."""
+    parser = argparse.ArgumentParser(prog="benchmarks.campaign.cost", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--output", type=Path, required=True, help="JSON file that benchmarks.campaign.results reads")
+    parser.add_argument("--rounds", type=int, default=3, help="default: 3")
+    parser.add_argument("--updates", type=int, default=64, help="of every run; default: 64")
+    options = parser.parse_args(argv)
+
+    def command() -> None:
+        texts = list(dict.fromkeys([*BASELINES, *OURS, *RIVALS]))
+        costs = {
+            name: measure(load_dataset(name, seed=0), texts, rounds=options.rounds, updates=options.updates)
+            for name in DATASETS
+        }
+        write_atomically(options.output, json.dumps(costs, indent=2).encode())
+
+    return run_command("benchmarks.campaign.cost", command)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

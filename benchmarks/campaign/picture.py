@@ -22,9 +22,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator, PercentFormatter
 from PIL import Image
 
-from benchmarks.campaign.budgets import run_command
 from equilib import edm, expected_when_missing
 from equilib_torch import Run, TrainOptions, fit, load_dataset
+from equilib_torch.commands.ending import run_command
 from equilib_torch.files import write_atomically
 
 PICTURE = Path(__file__).parent / "picture.png"
@@ -136,15 +136,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--write", type=Path, default=PICTURE, help="default: benchmarks/campaign/picture.png")
     arguments = parser.parse_args(argv)
 
-    def command() -> int:
+    def command() -> None:
         dataset = load_dataset(arguments.dataset, seed=arguments.seed)
         options = {m: TrainOptions(dataset=arguments.dataset, method=m, seed=arguments.seed) for m in METHODS}
         portraits = {method: portray(fit(o, dataset, progress=True)) for method, o in options.items()}
         write_atomically(arguments.write, draw(dataset.names, portraits))
         print(f"{describe(portraits)}\nwritten to {arguments.write}")
-        return 0
 
-    return run_command("benchmarks.campaign.picture", argv, command)
+    return run_command("benchmarks.campaign.picture", command)
 
 
 if __name__ == "__main__":

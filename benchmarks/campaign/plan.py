@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from benchmarks.campaign.sets import BUNDLED
+from equilib_torch.methods import METHODS
 
 DEFAULT = "equilib"
 OURS = ("equilib", "equilib:rule=simultaneous", "alternating", "paper")
@@ -29,8 +30,8 @@ ABLATIONS = (
     "equilib:lr=0.001",
     "equilib:stack=false",
     "equilib:coalitions=false",
-    "equilib:own-losses=false",
-    "equilib:freeze=1",
+    "equilib:own=false",
+    "equilib:memory-freeze=1",
     "equilib:keep=best",
     "equilib:fusion=sum",
     "equilib:memory-mapping=none",
@@ -79,7 +80,8 @@ def jobs(
 
 
 EXPERIMENTS = ("table", "order", "ablation", "others", "ceiling")
-"""All but `tuning`, which comes first and on its own: its choice is the learning rate of all others."""
+"""All but `tuning`, which comes first and on its own, for its choice is the learning rate of all others; and
+`parameters`, which tries the values that methods declare."""
 
 
 def _runs(
@@ -90,6 +92,15 @@ def _runs(
         for seed in TUNING_SEEDS:
             for variant in dict.fromkeys([*OURS, *RIVALS, *OTHERS]):
                 yield from ((TUNED_ON, f"{variant}:lr={lr:g}", seed) for lr in LEARNING_RATES)
+    elif experiment == "parameters":
+        for name, method in METHODS.items():
+            for parameter in method.parameters:
+                values = (parameter.default, *parameter.trials) if parameter.trials else ()
+                yield from (
+                    (TUNED_ON, f"{name}:{parameter.written}={value:g}", seed)
+                    for value in values
+                    for seed in TUNING_SEEDS
+                )
     elif experiment == "table":
         for seed in range(n_seeds):
             yield from ((name, variant, seed) for name in datasets for variant in (*OURS, *RIVALS))

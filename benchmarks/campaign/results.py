@@ -1,11 +1,12 @@
 """Write RESULTS.md from the lines of the campaign's runs.
 
-python -m benchmarks.campaign.results --runs FILE [--extra DIR] [--write PATH]
+python -m benchmarks.campaign.results --runs FILE [--costs FILE] [--extra DIR] [--write PATH]
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from benchmarks.campaign.analysis import (
 from benchmarks.campaign.plan import ABLATIONS, DEFAULT, ORDERS, OTHERS, OURS, RIVALS
 from benchmarks.campaign.run import Line, read_lines, tuned_rates
 from benchmarks.campaign.sets import BUNDLED, load
+from equilib_torch.commands.ending import run_command
 from equilib_torch.files import write_atomically
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
@@ -171,7 +173,7 @@ def correlations(lines: Sequence[Line], sets: Sequence[str]) -> str:
     for name in sets:
         runs = [line["summary"] for line in lines if line["dataset"] == name and "summary" in line]
         runs = [s for s in runs if len(s["modalities"]) > 1]
-        if len(runs) > 2 and len({accuracy(s) for s in runs}) > 1:
+        if len(runs) > 2 and min(len({f(s) for s in runs}) for f in (accuracy, balance)) > 1:
             found = stats.spearmanr([balance(s) for s in runs], [accuracy(s) for s in runs])
             body.append([name, f"{found.statistic:+.2f}", show_p(float(found.pvalue)), str(len(runs))])
     return table_of(["data set", "ρ", "p", "runs"], body)
@@ -214,12 +216,31 @@ def calibration_table(lines: Sequence[Line]) -> str:
     return table_of(["variant", "calibration error, points", "log-likelihood", "runs"], body)
 
 
-def document(lines: Sequence[Line], extra: Path | None) -> str:
+def cost_table(costs: Mapping[str, Any]) -> str:
+    """Lay out what an update of every variant costs, relative to both baselines, by data set."""
+    body = [
+        [f"`{v}`", *(f"{by[v]['joint']:.2f} / {by[v]['joint:fusion=memory']:.2f}" for by in costs.values())]
+        for v in next(iter(costs.values()))
+    ]
+    return table_of(["variant", *costs], body)
+
+
+def parameter_table(lines: Sequence[Line]) -> str:
+    """Lay out, on validation, what the values of every method's parameter lead to."""
+    scores: dict[str, list[float]] = {}
+    for line in lines:
+        if line["experiment"] == "parameters" and "summary" in line:
+            scores.setdefault(line["variant"], []).append(float(np.mean(line["validation"][-3:])))
+    body = [[f"`{variant}`", percent(float(np.mean(values)))] for variant, values in sorted(scores.items())]
+    return table_of(["variant", "accuracy on validation"], body)
+
+
+def document(lines: Sequence[Line], costs: Mapping[str, Any], extra: Path | None, *, baselines: bool = True) -> str:
     """Compose RESULTS.md."""
     sets = list(dict.fromkeys(line["dataset"] for line in lines if line["experiment"] == "table"))
     sets = [*(s for s in BUNDLED if s in sets), *sorted(s for s in sets if s not in BUNDLED)]
     design = [name for name in sets if name not in BUNDLED]
-    main = [line for line in lines if line["experiment"] not in ("tuning", "ceiling")]
+    main = [line for line in lines if line["experiment"] not in ("tuning", "parameters", "ceiling")]
     limits = ceilings(lines)
     figures = {"accuracy": collect(main, accuracy), "half": collect(main, half_missing), "EDM": collect(main, balance)}
     on_design = {
@@ -250,7 +271,7 @@ def document(lines: Sequence[Line], extra: Path | None) -> str:
         overview(collect(main, unequal("others", limits)), sets),
         "## Beside scikit-learn",
         "The best of logistic regression and random forest, on everything at once or a modality each, seeds 0 to 2.",
-        baseline_table(figures, design, extra),
+        baseline_table(figures, design, extra) if baselines else "Not measured.",
         "## Ceilings",
         "Accuracy of each modality alone: trained alone, and in the models of some methods.",
         ceiling_table(main, limits, [DEFAULT, "joint", "joint-unimodal", "late-fusion"]),
@@ -267,12 +288,22 @@ def document(lines: Sequence[Line], extra: Path | None) -> str:
         "## Other methods, design sets",
         f"`{DEFAULT}` minus the method.",
         pairwise(on_design, DEFAULT, [*OTHERS, *RIVALS]),
+        "## Parameters of the methods",
+        "On the validation part of mfeat-small, mean of the last three measurements and of two seeds. The runs above "
+        "have the defaults.",
+        parameter_table(lines),
         "## Calibration",
         calibration_table(main),
         "## Balance and accuracy",
         "Spearman's ρ of EDM and accuracy over all runs; negative if balance goes with accuracy.",
         correlations(main, sets),
     ]
+    if costs:
+        parts += [
+            "## Cost",
+            "Seconds of an update relative to `joint` and to `joint:fusion=memory`, one thread.",
+            cost_table(costs),
+        ]
     if failed:
         listed = [f"- `{x['variant']}` on {x['dataset']}, seed {x['seed']}: {x['failed']}" for x in failed]
         parts += ["## Failed runs", "\n".join(listed)]
@@ -283,11 +314,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the document; the exit code."""
     parser = argparse.ArgumentParser(prog="benchmarks.campaign.results", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--runs", type=Path, required=True, help="file that benchmarks.campaign.run wrote")
+    parser.add_argument("--costs", type=Path, help="file that benchmarks.campaign.cost wrote")
     parser.add_argument("--extra", type=Path, help="folder with further data sets as .npz files")
     parser.add_argument("--write", type=Path, default=RESULTS, help="default: benchmarks/campaign/RESULTS.md")
     options = parser.parse_args(argv)
-    write_atomically(options.write, document(read_lines(options.runs), options.extra).encode())
-    return 0
+
+    def command() -> None:
+        costs = json.loads(options.costs.read_text(encoding="utf-8")) if options.costs else {}
+        write_atomically(options.write, document(read_lines(options.runs), costs, options.extra).encode())
+
+    return run_command("benchmarks.campaign.results", command)
 
 
 if __name__ == "__main__":

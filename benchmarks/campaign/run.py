@@ -26,6 +26,7 @@ from tqdm import tqdm
 from benchmarks.campaign.plan import EXPERIMENTS, Job, jobs
 from benchmarks.campaign.sets import load, names, only
 from equilib_torch import TrainOptions, fit, summarise
+from equilib_torch.commands.ending import run_command
 from equilib_torch.comparison.variants import read_variant
 
 Line = dict[str, Any]
@@ -117,18 +118,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=5, help="number of seeds, from 0")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="start no run after so many minutes")
     parser.add_argument("--datasets", nargs="+", help="only these")
-    parser.add_argument("--experiments", nargs="+", choices=["tuning", *EXPERIMENTS], default=list(EXPERIMENTS))
+    parser.add_argument(
+        "--experiments", nargs="+", choices=["tuning", "parameters", *EXPERIMENTS], default=list(EXPERIMENTS)
+    )
     options = parser.parse_args(argv)
 
-    datasets = options.datasets or names(options.extra)
-    modalities = {name: load(name, 0, options.extra).names for name in datasets}
-    finished = {(line["dataset"], line["variant"], line["seed"]) for line in read_lines(options.output)}
-    planned = list(jobs(options.experiments, datasets, modalities, options.seeds))
-    todo = [job for job in planned if job[1:] not in finished]
-    lines = run_all(todo, options.output, extra=options.extra, n_workers=options.jobs, minutes=options.minutes)
-    n_failed = sum("failed" in line for line in tqdm(lines, total=len(todo), unit="run", mininterval=5))
-    print(f"{len(planned)} runs planned, {len(planned) - len(todo)} were there, {n_failed} failed")
-    return 0
+    def command() -> None:
+        datasets = options.datasets or names(options.extra)
+        modalities = {name: load(name, 0, options.extra).names for name in datasets}
+        finished = {(line["dataset"], line["variant"], line["seed"]) for line in read_lines(options.output)}
+        planned = list(jobs(options.experiments, datasets, modalities, options.seeds))
+        todo = [job for job in planned if job[1:] not in finished]
+        lines = run_all(todo, options.output, extra=options.extra, n_workers=options.jobs, minutes=options.minutes)
+        n_failed = sum("failed" in line for line in tqdm(lines, total=len(todo), unit="run", mininterval=5))
+        print(f"{len(planned)} runs planned, {len(planned) - len(todo)} were there, {n_failed} failed")
+
+    return run_command("benchmarks.campaign.run", command)
 
 
 if __name__ == "__main__":
