@@ -30,7 +30,7 @@ from equilib_torch.methods.aug import boosting_loss
 from equilib_torch.methods.base import Losses, detach_all_but, unimodal_loss, unimodal_losses
 from equilib_torch.methods.data_remixing import least_sure_modality
 from equilib_torch.methods.dgl import disentangled_loss
-from equilib_torch.methods.equilib import distillation_target, random_coalitions
+from equilib_torch.methods.equilib import deferred_loss, half_coalitions, random_coalitions
 from equilib_torch.methods.g_blending import blend_weights
 from equilib_torch.methods.mla import project_gradient, update_projection
 from equilib_torch.methods.mmpareto import pareto_gradient
@@ -46,11 +46,12 @@ __all__ = [
     "agm_scales",
     "blend_weights",
     "boosting_loss",
+    "deferred_loss",
     "detach_all_but",
     "disentangled_loss",
-    "distillation_target",
     "drop_modalities",
     "ensemble_probabilities",
+    "half_coalitions",
     "least_sure_modality",
     "modulate_gradient",
     "more_vs_fewer_loss",

@@ -62,7 +62,7 @@ def _make_network(
 
 def _make_options(**changes: Any) -> TrainOptions:
     """Options of a run that takes a fraction of a second."""
-    return TrainOptions(**{"epochs": 2, "batch_size": 8, "width": 16, "device": "cpu", **changes})
+    return TrainOptions(**{"epochs": 2, "batch_size": 8, "width": 16, "device": "cpu", "lr": 1e-3, **changes})
 
 
 @pytest.fixture(scope="session")

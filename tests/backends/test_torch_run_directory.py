@@ -244,7 +244,7 @@ def test_names_of_modalities_are_only_text(make_dataset, make_options, tmp_path)
     dataset = make_dataset(2, names=["../../x", "$\\frac{$<b>%s{0}"])
     directory = RunDirectory.create(tmp_path / "run")
     run = fit(make_options(epochs=1), dataset, on_epoch=directory.add_epoch)
-    directory.write_results(summarise(run, seconds_total=1.0), run.history)
+    directory.write_results(summarise(run, seconds_total=1.0), run.history, run.network)
     assert {path.name for path in tmp_path.iterdir()} == {"run"}
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["modalities"] == list(dataset.names)
     assert MultimodalClassifier.from_pretrained(tmp_path / "run").modalities_ == dataset.names

@@ -35,7 +35,11 @@ def train(make_dataset, make_options):
 
     def run(n=3, *, missing=0.2, noise=1.0, on_epoch=None, **options):
         dataset = make_dataset(n, kinds=KINDS, missing=missing, noise=noise)
-        return fit(make_options(**options), dataset, on_epoch=on_epoch)
+        return fit(
+            make_options(**{"keep": "best", "stack": False, "memory_freeze": 1.0, **options}),
+            dataset,
+            on_epoch=on_epoch,
+        )
 
     return run
 
@@ -381,13 +385,13 @@ def test_the_plan_is_carried_out(train, change_method):
 
 
 def test_smoothing_averages_over_epochs(train):
-    run = train(4, shapley_smoothing=0.8, epochs=5, noise=2.0)
+    run = train(4, shapley_smoothing=0.8, epochs=5, noise=4.0)
     init, update, schedule = shapley_scheduler(4, smoothing=0.8)
     state = init()
     for record in run.history:
         state = update(state, np.array(list(record["shapley"].values())))
         assert record["next_order"] == [run.dataset.names[k] for k in schedule(state).order]
-    assert orders(run) != orders(train(4, epochs=5, noise=2.0))
+    assert orders(run) != orders(train(4, epochs=5, noise=4.0))
 
 
 # --- what is measured ------------------------------------------------------------------------------------------------
@@ -492,7 +496,10 @@ def test_options_that_do_not_fit_the_data(train):
 
 def test_options_are_checked(make_options):
     for name, value, rule in [
-        ("epochs", None, "epochs must be a whole number, got None"),
+        ("updates", 0, "updates must be at least 1"),
+        ("patience", 0, "patience must be at least 1"),
+        ("memory_freeze", 1.5, r"memory-freeze must be in \[0, 1\]"),
+        ("keep", "first", "keep must be one of last, best"),
         ("seed", 2**32, "seed must be in"),
         ("shapley_smoothing", 1.0, r"shapley-smoothing must be in \[0, 1\)"),
         ("dropout", math.nan, r"dropout must be in \[0, 1\)"),

@@ -106,25 +106,22 @@ def run_all(runs: Sequence[PlannedRun], *, jobs: int = 1, progress: bool | Progr
     for run in missing:
         run.directory.require_free(remove=True)
     if isinstance(progress, bool):
-        progress = make_progress("auto" if progress else "none", unit="epoch")
+        progress = make_progress("auto" if progress else "none", unit="run")
     reasons: dict[str | None, str] = {}
-    remaining = {run.options.output: run.options.epochs for run in missing}
     ended = len(runs) - len(missing)
 
     def tell(options: TrainOptions, reason: str | None) -> None:
-        """Count an epoch of a run, or with a reason, even an empty one, its end."""
+        """Count the end of a run, which has a reason, even an empty one; a measurement has none."""
         nonlocal ended
         if reason:
             reasons[options.output] = reason
-        passed = 1 if reason is None else remaining[options.output]
-        remaining[options.output] -= passed
-        progress.advance(passed)
         if reason is not None:
+            progress.advance()
             ended += 1
             progress.show({"run": f"{ended} of {len(runs)}"})
 
     try:
-        progress.start(sum(remaining.values()))
+        progress.start(len(missing))
         queue = [run.options for run in missing]
         if jobs == 1:
             for options in queue:

@@ -12,14 +12,14 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from equilib_torch.data import Dataset, Modality
-from equilib_torch.data.dataset import IntArray
+from equilib_torch.data.dataset import Array, IntArray
 
 
 class Batch(NamedTuple):
     """B samples of n modalities.
 
     Attributes:
-        inputs: n tensors (B, ...) float32; what is absent, or behind a length, is 0.
+        inputs: n tensors (B, ...), real, in the dtype of the data; what is absent, or behind a length, is 0.
         lengths: n tensors (B,) int64, at least 1; None for what is not a sequence.
         present: (B, n) bool.
         labels: (B,) int64, class indices.
@@ -52,10 +52,16 @@ class Column(NamedTuple):
 def column(modality: Modality, rows: IntArray) -> Column:
     """Take some rows of one modality, as tensors."""
     return Column(
-        torch.from_numpy(modality.values[rows].astype(np.float32)),
+        torch.from_numpy(_readable(modality.values[rows])),
         None if modality.lengths is None else torch.from_numpy(modality.lengths[rows]),
         torch.from_numpy(modality.present[rows]),
     )
+
+
+def _readable(values: Array) -> Array:
+    """The same values in a dtype that torch computes with."""
+    known = values.dtype.kind in "bi" or values.dtype in (np.uint8, np.float16, np.float32, np.float64)
+    return values if known else values.astype(np.float64)
 
 
 def join(columns: Sequence[Column], labels: Tensor | None = None) -> Batch:
@@ -86,12 +92,41 @@ class _Batches(TorchDataset[Batch]):
         return take(self.dataset, self.rows[np.asarray(indices)])
 
 
+def balanced_positions(labels: IntArray, rng: np.random.Generator) -> IntArray:
+    """Draw as many samples as there are, every class equally often and each class's samples as evenly as can be.
+
+    In expectation the same as weighing every sample's loss by the inverse of its class's frequency, for any method.
+
+    Args:
+        labels: (N,) class indices.
+        rng: to draw from.
+
+    Returns:
+        (N,) positions, in random order; some of a rare class several times, some of a common one not at all.
+
+    Example:
+        >>> labels = np.array([0] * 9 + [1])
+        >>> np.bincount(labels[balanced_positions(labels, np.random.default_rng(0))])
+        array([5, 5])
+    """
+    classes = rng.permutation(np.unique(labels))
+    counts = np.bincount(np.arange(len(labels)) % len(classes), minlength=len(classes))
+    drawn = [
+        np.concatenate([rng.permutation(np.flatnonzero(labels == c)) for _ in range(-(-n // int((labels == c).sum())))])
+        for c, n in zip(classes, counts, strict=True)
+        if n
+    ]
+    positions: IntArray = np.concatenate([rows[:n] for rows, n in zip(drawn, counts, strict=False)])
+    return rng.permutation(positions)
+
+
 def loader(
     dataset: Dataset,
     split: str,
     batch_size: int,
     *,
     shuffle: tuple[int, int] | None = None,
+    balanced: bool = False,
     skip: int = 0,
     device: torch.device | None = None,
 ) -> DataLoader[Batch]:
@@ -102,11 +137,17 @@ def loader(
         split: train, val or test.
         batch_size: samples per batch.
         shuffle: (seed, epoch), on which alone the order depends; default: the order of the data set.
+        balanced: draw every class equally often, see `balanced_positions`; needs `shuffle`.
         skip: batches at the start of the pass that are left out, because they have been seen already.
         device: where the batches go; default: the CPU.
     """
     rows = dataset.splits[split]
-    positions = np.arange(len(rows)) if shuffle is None else np.random.default_rng(shuffle).permutation(len(rows))
+    if shuffle is None:
+        positions = np.arange(len(rows))
+    elif balanced:
+        positions = balanced_positions(dataset.labels[rows], np.random.default_rng(shuffle))
+    else:
+        positions = np.random.default_rng(shuffle).permutation(len(rows))
     batches = [positions[start : start + batch_size] for start in range(0, len(rows), batch_size)]
     return DataLoader(
         _Batches(dataset, rows),

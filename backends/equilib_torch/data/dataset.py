@@ -54,7 +54,7 @@ class Modality:
     Lists and arrays of other libraries are taken as NumPy takes them.
 
     Raises:
-        InputError: A rule above is broken, or a value that counts is NaN, infinite or too large for float32.
+        InputError: A rule above is broken, or a value that counts is NaN or infinite.
 
     Example:
         >>> everywhere = np.array([True, True])
@@ -291,15 +291,14 @@ def _cleared(values: Array, unused: BoolArray) -> Array:
 def _check_finite(name: str, values: Array) -> None:
     if values.dtype.kind != "f":
         return
-    # Training runs in float32, where a float64 such as 1e300 becomes infinite: refuse it here, not as a NaN loss later.
     for rows in _chunks(values):
         with np.errstate(over="ignore"):
-            finite = np.isfinite(values[rows].astype(np.float32, copy=False))
+            finite = np.isfinite(values[rows].astype(np.float64, copy=False))
         if not finite.all():
             row, *place = map(int, np.argwhere(~finite)[0])
             row += rows.start
             raise InputError(
-                f"{name}: values must be finite in float32, got {values[(row, *place)]} at {[row, *place]}; "
+                f"{name}: values must be finite, got {values[(row, *place)]} at {[row, *place]}; "
                 f"if the sample of row {row} lacks this modality, say so in '{name}_present' (False there), "
                 "else fill or scale the value"
             )

@@ -18,7 +18,7 @@ def make_splits(labels: Array, split: Array | None, seed: int) -> dict[str, IntA
 
     A given split is kept; where it has no "val", 15 % of "train" is held out for it. Without a split, 20 % of the
     samples become the test part, then 15 % of the rest the validation part. Parts that are drawn are stratified by
-    class, and depend on the seed and the labels alone.
+    class as far as its samples go, and depend on the seed and the labels alone; every class keeps a training sample.
 
     Args:
         labels: (N,) integers, strings or booleans, the class of each sample.
@@ -30,7 +30,7 @@ def make_splits(labels: Array, split: Array | None, seed: int) -> dict[str, IntA
         "train", "val" and "test", each (n,) int64 rows in ascending order; together every row once.
 
     Raises:
-        InputError: Wrong split values, or a class too small to be divided.
+        InputError: Wrong split values, or nothing to hold out: no class has two samples.
 
     Example:
         >>> parts = make_splits(np.arange(100) % 2, None, seed=0)
@@ -39,8 +39,6 @@ def make_splits(labels: Array, split: Array | None, seed: int) -> dict[str, IntA
     """
     labels = as_labels(labels)
     if split is None:
-        # Three of each: one for every part. Checked here, where the count to report is still that of the whole set.
-        _check_smallest_class(labels, 3, "the training, validation and test part")
         train, test = hold_out(labels, TEST_FRACTION, seed, stream=0)
         train, val = _hold_out_of(train, labels, seed)
         return {"train": train, "val": val, "test": test}
@@ -102,11 +100,12 @@ def drawn_parts(split: Array | None) -> tuple[str, ...]:
 
 
 def hold_out(labels: Array, fraction: float, seed: int, *, stream: int) -> tuple[IntArray, IntArray]:
-    """Divide samples at random, keeping the proportions of the classes.
+    """Divide samples at random, keeping the proportions of the classes as far as possible, and one of every class.
 
     Args:
         labels: (N,) the class of each sample.
-        fraction: Part to hold out, in (0, 1); rounded up to whole samples.
+        fraction: Part to hold out, in (0, 1); rounded up to whole samples. Less where that is needed to keep one of
+            every class.
         seed: ≥ 0.
         stream: Tells apart the draws made with one seed.
 
@@ -114,8 +113,7 @@ def hold_out(labels: Array, fraction: float, seed: int, *, stream: int) -> tuple
         Rows kept and rows held out, int64, ascending.
 
     Raises:
-        InputError: A class has one sample only, or fewer samples are held out or kept than there are classes; or a
-            negative seed.
+        InputError: No class has two samples; or a negative seed.
 
     Example:
         >>> kept, held = hold_out(np.arange(20) % 2, 0.2, seed=0, stream=0)
@@ -126,30 +124,33 @@ def hold_out(labels: Array, fraction: float, seed: int, *, stream: int) -> tuple
 
     if not isinstance(seed, (int, np.integer)) or seed < 0:
         raise InputError(f"seed: must be an integer, 0 or more, got {seed!r}")
-    n_classes = _check_smallest_class(labels, 2, "a part that is kept and one that is held out")
-    n_held = int(np.ceil(fraction * labels.size))
-    if min(n_held, labels.size - n_held) < n_classes:
+    classes, counts = np.unique(labels, return_counts=True)
+    if counts.max() < 2:
         raise InputError(
-            f"split: holding out {fraction:.0%} of {labels.size} samples gives {n_held}, "
-            f"which cannot represent {n_classes} classes; give more samples, or mark the parts in 'split'"
+            f"split: nothing to hold out of {labels.size} samples of {classes.size} classes, one of each; "
+            "give more samples, or mark the parts in 'split'"
         )
+    n_held = int(np.ceil(fraction * labels.size))
     state = int(np.random.SeedSequence([seed, stream]).generate_state(1)[0])
-    kept, held = train_test_split(np.arange(labels.size), test_size=n_held, stratify=labels, random_state=state)
-    return cast(IntArray, np.sort(kept)), cast(IntArray, np.sort(held))
+    if counts.min() >= 2 and min(n_held, labels.size - n_held) >= classes.size:
+        kept, held = train_test_split(np.arange(labels.size), test_size=n_held, stratify=labels, random_state=state)
+        return cast(IntArray, np.sort(kept)), cast(IntArray, np.sort(held))
+    held = _spread(labels, n_held, np.random.default_rng(state))
+    return np.setdiff1d(np.arange(labels.size), held), held
+
+
+def _spread(labels: Array, n_held: int, rng: np.random.Generator) -> IntArray:
+    """Draw rows to hold out, evenly over the classes though there are too few for each, and never a class's last."""
+    drawn = rng.permutation(labels.size)
+    _, first = np.unique(labels[drawn], return_index=True)
+    spare = np.delete(drawn, first)
+    classes, codes = np.unique(labels[spare], return_inverse=True)
+    in_class_order = spare[np.argsort(rng.permutation(classes.size)[codes], kind="stable")]
+    n_held = min(n_held, spare.size)
+    every = (np.arange(n_held) + rng.random()) * spare.size / n_held
+    return cast(IntArray, np.sort(in_class_order[every.astype(np.int64)]))
 
 
 def _hold_out_of(rows: IntArray, labels: Array, seed: int) -> tuple[IntArray, IntArray]:
     kept, held = hold_out(labels[rows], VAL_FRACTION, seed, stream=1)
     return rows[kept], rows[held]
-
-
-def _check_smallest_class(labels: Array, minimum: int, parts: str) -> int:
-    """Refuse a class with too few samples; give the number of classes."""
-    classes, counts = np.unique(labels, return_counts=True)
-    if counts.min() < minimum:
-        name = classes[counts.argmin()].item()
-        raise InputError(
-            f"split: class {name!r} needs {minimum} samples or more for {parts}, got {counts.min()}; "
-            "give more samples, or mark the parts in 'split'"
-        )
-    return len(classes)

@@ -17,11 +17,12 @@ from equilib_torch.methods import (
     mmpareto,
     modality_dropout,
     ogm_ge,
+    paper,
     pmr,
     pretrained_late_fusion,
     reconboost,
 )
-from equilib_torch.methods.base import Losses, LossFunction, Method, Plan, Setting, Step, Update, stateless
+from equilib_torch.methods.base import Keep, Losses, LossFunction, Method, Plan, Setting, Step, Update, stateless
 from equilib_torch.registry import Registry
 
 METHODS = Registry(
@@ -29,7 +30,7 @@ METHODS = Registry(
     [
         module.METHOD
         for module in (
-            *(equilib, alternating, joint, joint_unimodal, late_fusion, modality_dropout),
+            *(equilib, paper, alternating, joint, joint_unimodal, late_fusion, modality_dropout),
             *(ogm_ge, agm, pmr, g_blending, mla, reconboost, mmpareto),
             *(dgl, aug, data_remixing, pretrained_late_fusion),
         )
@@ -37,4 +38,4 @@ METHODS = Registry(
 )
 """Every training method by name."""
 
-__all__ = ["METHODS", "LossFunction", "Losses", "Method", "Plan", "Setting", "Step", "Update", "stateless"]
+__all__ = ["METHODS", "Keep", "LossFunction", "Losses", "Method", "Plan", "Setting", "Step", "Update", "stateless"]

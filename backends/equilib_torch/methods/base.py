@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from equilib.schedule import MAX_UPDATES
 from equilib_torch.data.batches import Batch
-from equilib_torch.network import MultimodalNetwork
+from equilib_torch.network import MemoryMapping, MultimodalNetwork
 from equilib_torch.parameters import Parameter
 
 
@@ -59,6 +59,10 @@ class Update(ABC):
             step: called once per update.
         """
 
+    def rate(self, parameter: str) -> float:
+        """Return the factor of the learning rate for one of the network's parameters, by its name; 1 by default."""
+        return 1.0
+
     def state_dict(self) -> dict[str, Any]:
         """Return everything it remembers: tensors and numbers, in lists and in dictionaries with text for keys.
 
@@ -75,6 +79,9 @@ class Update(ABC):
         if state:
             raise ValueError(f"state must be empty for a method that remembers nothing, got {', '.join(state)}")
 
+
+Keep = Literal["last", "best"]
+"""Which weights a run keeps: those after its last update, or those of the best measurement on validation."""
 
 LossFunction = Callable[[MultimodalNetwork, Batch], Tensor | None]
 """A scalar to be lowered by an update; None where a batch has nothing to learn from."""
@@ -129,6 +136,9 @@ class Method:
         scheduled: whether it grants modalities several updates, as the plan says; it then has the parameter
             updates-per-batch, which goes into the schedule.
         ours: whether it is a method of this project; all others count as rivals.
+        mapping: its usual mapping before the memory.
+        keep: the weights that it usually keeps, those after the last update or the best on validation.
+        stack: whether its predictions are usually stacked, on validation.
     """
 
     name: str
@@ -138,6 +148,9 @@ class Method:
     keywords: tuple[Parameter, ...] = ()
     scheduled: bool = False
     ours: bool = False
+    mapping: MemoryMapping = "feature"
+    keep: Keep = "last"
+    stack: bool = False
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:

@@ -1,117 +1,196 @@
-"""Shapley-guided training of every coalition (ours, from arXiv 2506.00030).
+"""Shapley-guided training of every coalition, one modality after the other (ours, from arXiv 2506.00030).
 
-One update of everything per batch, from
-    L = CE(l(N)) + CE(l(S)) + Σ_k λ_k [CE(l_k) + α CE(l_k, p(N))]
-l(N) is the prediction of all modalities present, l(S) that of a random coalition of them, l_k that of modality k's own
-head, and p(N) = stop(softmax l(N)), from which a modality learns what the others see. λ_k, the sufficiency of k, is
-measured on validation after each epoch: unimodal pressure cures laziness where modalities are redundant, and harms
-where they matter only together; λ_k tells the two apart. The memory is written weak → strong.
+`rule=alternating`, the default. Encoders run once per batch; then, for each modality k in the schedule's order (weak →
+strong), one update of all heads and of the fusion from
+    L_k = CE(l(m)) + Σ_j CE(l_j)
+where z_k alone is not behind a stop-gradient. m is, sample by sample and with equal chance, everybody who is present or
+a random coalition of two or more with k in it; l_j is the prediction of modality j's own head. What L_k says of z_k is
+kept, and after the last k one update of all encoders follows from it: each runs forward and backward once. The heads'
+learning rate is divided by n, for each head meets its own loss n times per batch; the fusion's is not. The fused
+prediction has every present modality in it: an update trains for one modality and still sees what matters only jointly.
 
-S has at least two modalities, every size with the same chance: alone, a modality answers by its own head, which is
-trained anyway. With two modalities there is no such S but N, and the term is left out.
+`rule=simultaneous`: one update of everything per batch, from
+    L = CE(l(N)) + CE(l(S)) + Σ_k CE(l_k)
+with S a random coalition of two or more. Encoders share no weights, so that the gradient of each is the same as in
+updates one after the other, as long as the fusion stands still.
 
-The paper updates one modality after the other (`alternating`). Here the updates happen at once: encoders share no
-weights, so that the gradient of each is the same, and encoders run forward and backward once per batch. Where the
-schedule grants a modality more than one update, the others follow, weak → strong, from
-    L_k = CE(l(z_k, stop(z_j), j ≠ k)) + λ_k [CE(l_k) + α CE(l_k, p(N))]
+With two modalities there is no coalition of two or more but N: m = N, and CE(l(S)) is left out. A modality that is
+alone answers by its own head, which its own loss trains.
+
+Where the schedule grants a modality more than one update, the others follow, weak → strong, each from L_k and with the
+encoder run anew.
+
+What was tried and left out, on validation: α CE(l_k, p(N)), by which a modality learns what the others see, cost 0.2
+points; weighing own losses by the sufficiency of `planning.sufficiency` changed nothing without it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from equilib_torch.data.batches import Batch
-from equilib_torch.methods.base import Method, Plan, Step, detach_all_but, stateless, unimodal_losses
+from equilib_torch.methods.base import Method, Plan, Setting, Step, Update, detach_all_but, unimodal_losses
 from equilib_torch.network import MultimodalNetwork
 from equilib_torch.parameters import Parameter
 
 
-def random_coalitions(present: Tensor) -> Tensor:
+def random_coalitions(present: Tensor, member: int | None = None) -> Tensor:
     """Draw a coalition of two or more of those present for every sample, each size with the same chance (ours).
 
     Draws come from torch's global generator of the device, which training seeds.
 
     Args:
         present: (B, n) bool, which sample has which modality.
+        member: a modality that is in the coalition of every sample that has it.
 
     Returns:
         (B, n) bool, a subset of `present`; who has fewer than three keeps all.
 
     Example:
         >>> _ = torch.manual_seed(0)
-        >>> random_coalitions(torch.ones(100, 4, dtype=torch.bool)).sum(1).unique()
-        tensor([2, 3, 4])
+        >>> present = torch.ones(100, 4, dtype=torch.bool)
+        >>> random_coalitions(present).sum(1).unique(), bool(random_coalitions(present, member=2)[:, 2].all())
+        (tensor([2, 3, 4]), True)
     """
-    draws = torch.rand(present.shape, device=present.device).masked_fill(~present, -1.0)
+    draws = torch.rand(present.shape, device=present.device)
+    if member is not None:
+        draws[:, member] = 2.0
+    draws = draws.masked_fill(~present, -1.0)
     rank = draws.argsort(1, descending=True).argsort(1)  # 0: the first to join
     sizes = present.sum(1, keepdim=True)
     chosen = 2 + (torch.rand(sizes.shape, device=present.device) * (sizes - 1)).floor()
     return present & (rank < chosen)
 
 
-def distillation_target(fused: Tensor, labels: Tensor, alpha: float) -> Tensor:
-    """Compute the weights of CE(·) + α CE(·, p(N)) on the log-probabilities of the classes (ours).
+def half_coalitions(present: Tensor, member: int) -> Tensor:
+    """Draw, for every sample and with equal chance, all who are present or a random coalition with `member` in it.
 
     Args:
-        fused: (B, n_classes), logits of all modalities together, p(N) = softmax(fused); no gradient flows into them.
-        labels: (B,) int64, class indices.
-        alpha: α, at least 0.
+        present: (B, n) bool.
+        member: see `random_coalitions`.
 
     Returns:
-        (B, n_classes) float32, rows summing to 1 + α: the `target` of `unimodal_losses`.
+        (B, n) bool, a subset of `present`.
+    """
+    everybody = torch.rand(present.shape[:1], device=present.device) < 0.5
+    return torch.where(everybody[:, None], present, random_coalitions(present, member))
+
+
+def deferred_loss(features: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> Tensor:
+    """Make a loss whose gradient towards each feature is the one given: Σ_k <z_k − stop(z_k), g_k>, whose value is 0.
+
+    Args:
+        features: n tensors of any shape.
+        gradients: n tensors of these shapes; None leaves a feature out.
 
     Example:
-        >>> distillation_target(torch.zeros(1, 2), torch.tensor([0]), 0.5)
-        tensor([[1.2500, 0.2500]])
+        >>> z = torch.ones(2, requires_grad=True)
+        >>> deferred_loss([z], [torch.tensor([3.0, 4.0])]).backward()
+        >>> z.grad
+        tensor([3., 4.])
     """
-    target = alpha * fused.detach().float().softmax(-1)
-    return target.scatter_add(1, labels[:, None], torch.ones_like(target[:, :1]))
+    terms = [((z - z.detach()) * g).sum() for z, g in zip(features, gradients, strict=True) if g is not None]
+    return torch.stack(terms).sum()
 
 
-def update(network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step, *, alpha: float) -> None:
-    """Make one update of everything, then further ones of those modalities that the plan grants more."""
-    labels, present = batch.labels, batch.present
+class CoalitionTraining(Update):
+    """The updates of one batch, by either rule.
 
-    def own_losses(unimodal: tuple[Tensor, ...], fused: Tensor) -> Tensor:
-        """Compute λ_k [CE(l_k) + α CE(l_k, p(N))] of every modality, (n,)."""
-        target = distillation_target(fused, labels, alpha)
-        return unimodal_losses(unimodal, labels, present, target) * target.new_tensor(plan.sufficiency)
+    Args:
+        n: number of modalities.
+        rule: alternating or simultaneous.
+        coalitions: train coalitions beside all modalities together.
+        own: train every head on its own loss.
+    """
 
-    features = network.encode(batch)
-    unimodal = network.unimodal(features)
-    fused_coalitions = [present, random_coalitions(present)] if len(features) > 2 else [present]
-    fused = network.fuse(features, torch.stack(fused_coalitions), unimodal)  # (1 or 2, B, n_classes)
-    n_fused = len(fused_coalitions)
-    loss = n_fused * cross_entropy(fused.flatten(0, 1), labels.repeat(n_fused))
-    step(loss + own_losses(unimodal, fused[0]).sum())
+    def __init__(self, n: int, *, rule: str, coalitions: bool, own: bool) -> None:
+        self._n, self._rule, self._coalitions, self._own = n, rule, coalitions and n > 2, own
 
-    for k in plan.order:
-        for _ in range(plan.updates[k] - 1):
-            if not present[:, k].any():
-                break  # an update without data would still decay the weights
-            seen = detach_all_but([*features[:k], network.encode_one(batch, k), *features[k + 1 :]], k)
-            unimodal = network.unimodal(seen)
-            fused = network.fuse(seen, present, unimodal)
-            step(cross_entropy(fused, labels) + own_losses(unimodal, fused)[k])
+    def rate(self, parameter: str) -> float:
+        """Divide the learning rate of the heads by n where they are updated n times per batch."""
+        return 1 / self._n if self._rule == "alternating" and parameter.startswith("heads.") else 1.0
+
+    def __call__(self, network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> None:
+        """Update by the rule, and then, where granted, from one modality after the other."""
+        if self._rule == "alternating":
+            self._alternate(network, batch, plan, step)
+        else:
+            step(self._loss_of_all(network, batch))
+        for k in plan.order:
+            for _ in range(plan.updates[k] - 1):
+                if not batch.present[:, k].any():
+                    break  # an update without data would still decay the weights
+                step(self._loss(network, detach_all_but(network.encode(batch), k), batch, k))
+
+    def _alternate(self, network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> None:
+        features = network.encode(batch)
+        gradients: list[Tensor | None] = [None] * len(features)
+        losses: list[Tensor] = []
+        for k in plan.order:
+            if batch.present[:, k].any():
+                seen = [z.detach() for z in features]
+                seen[k].requires_grad_()
+                loss = self._loss(network, seen, batch, k)
+                gradients[k] = _step_and_look(step, loss, seen[k])
+                losses.append(loss.detach())
+        step(deferred_loss(features, gradients) + torch.stack(losses).mean())
+
+    def _loss_of_all(self, network: MultimodalNetwork, batch: Batch) -> Tensor:
+        """Compute CE(l(N)) + CE(l(S)) + Σ_k CE(l_k)."""
+        present, labels = batch.present, batch.labels
+        features = network.encode(batch)
+        unimodal = network.unimodal(features)
+        members = [present, random_coalitions(present)] if self._coalitions else [present]
+        fused = network.fuse(features, torch.stack(members), unimodal)  # (1 or 2, B, n_classes)
+        loss = len(members) * cross_entropy(fused.flatten(0, 1), labels.repeat(len(members)))
+        return loss + unimodal_losses(unimodal, labels, present).sum() if self._own else loss
+
+    def _loss(self, network: MultimodalNetwork, features: Sequence[Tensor], batch: Batch, k: int) -> Tensor:
+        """Compute CE(l(m)) + Σ_j CE(l_j)."""
+        unimodal = network.unimodal(features)
+        members = half_coalitions(batch.present, k) if self._coalitions else batch.present
+        loss = cross_entropy(network.fuse(features, members, unimodal), batch.labels)
+        return loss + unimodal_losses(unimodal, batch.labels, batch.present).sum() if self._own else loss
+
+
+def _step_and_look(step: Step, loss: Tensor, leaf: Tensor) -> Tensor:
+    """Make a step, and return the gradient of the loss towards a leaf, free of the scale that fp16 puts on losses."""
+    scale = torch.ones_like(loss)
+
+    def note(gradient: Tensor) -> None:
+        scale.copy_(gradient)
+
+    loss.register_hook(note)  # type: ignore[no-untyped-call]
+    step(loss)
+    gradient = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad  # none of a sample may see it
+    return gradient.float() / scale.float()
+
+
+def _start(setting: Setting, *, rule: str, coalitions: bool, own: bool) -> CoalitionTraining:
+    return CoalitionTraining(len(setting.network.encoders), rule=rule, coalitions=coalitions, own=own)
 
 
 METHOD = Method(
     "equilib",
-    stateless(update),
+    _start,
     fusion="memory",
-    description="every coalition trained, own losses by what the Shapley table says a modality can do alone",
+    description="weak to strong, every coalition and every modality's own loss, stacked on validation",
     keywords=(
         Parameter(
-            "alpha",
-            float,
-            1.0,
-            "α, weight of what a modality learns from the prediction of all",
-            low=0,
-            trials=(1 / 3, 3.0),
+            "rule",
+            str,
+            "alternating",
+            "one modality after the other, or all in one update",
+            choices=("alternating", "simultaneous"),
         ),
+        Parameter("coalitions", bool, True, "train coalitions of two or more beside all modalities together"),
+        Parameter("own", bool, True, "train every modality's head on its own loss"),
     ),
     scheduled=True,
     ours=True,
+    stack=True,
 )

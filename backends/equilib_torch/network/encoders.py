@@ -7,11 +7,12 @@ never counts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name all torch code uses
@@ -24,41 +25,67 @@ from equilib_torch.registry import Registry
 class Standardise(nn.Module):
     """Subtract the training mean and divide by the training standard deviation, which are stored with the model.
 
+    Computed in float64 where the input has more digits than float32, or values beyond its range: results do not depend
+    on the unit of a sensor, and a clock that counts from 1970 keeps its seconds.
+
     Args:
         n_features: size of the last axis: features of vectors and frames, channels of images.
     """
 
     mean: Tensor
     sd: Tensor
+    result: Tensor  # says by its dtype in which one the network computes
 
     def __init__(self, n_features: int) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(n_features))
-        self.register_buffer("sd", torch.ones(n_features))
+        self.register_buffer("mean", torch.zeros(n_features, dtype=torch.float64))
+        self.register_buffer("sd", torch.ones(n_features, dtype=torch.float64))
+        self.register_buffer("result", torch.zeros(()), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, ..., n_features) -> the same shape."""
-        return (x - self.mean) / self.sd
+        """(B, ..., n_features) of any real dtype -> the same shape in the network's dtype."""
+        wide = torch.float32 if x.dtype in _FEW_DIGITS else torch.float64
+        # A mean of no more digits than the values have: what never varies becomes 0 in any dtype.
+        mean = self.mean if x.dtype == torch.float64 else self.mean.float()
+        return ((x.to(wide) - mean.to(wide)) / self.sd.to(wide)).to(self.result.dtype)
 
     def fit(self, modality: Modality, rows: np.ndarray) -> None:
-        """Take the statistics of the present ones of these rows; of sequences, of the frames within their lengths."""
+        """Take the statistics of the present ones of these rows; of sequences, of the frames within their lengths.
+
+        What varies by less than 1e-12 of its size counts as constant and gets a standard deviation of 1. Reads the rows
+        in pieces, so that it needs little memory beside them.
+        """
         rows = rows[modality.present[rows]]
-        x = modality.values[rows].astype(np.float64)
-        if modality.lengths is not None:
-            x = x[np.arange(x.shape[1]) < modality.lengths[rows, None]]
-        x = x.reshape(-1, len(self.mean))
-        mean, sd = x.mean(0), x.std(0)
-        self.mean.copy_(torch.from_numpy(mean))
-        # What never varies stays 0; the mean of a constant is rounded, so its sd may come out as something above 0.
-        varies = sd > 1e-12 * np.maximum(np.abs(mean), 1.0)
-        lost = varies & (sd < 1e-5 * np.abs(mean))  # the network computes in float32, of 7 digits
-        if lost.any():
-            j = int(lost.argmax())
-            raise InputError(
-                f"{modality.name}: must vary by more than 1/100,000 of its mean, got mean {mean[j]:.6g} and "
-                f"sd {sd[j]:.3g} of feature {j}; subtract the mean first"
-            )
-        self.sd.copy_(torch.from_numpy(np.where(varies, sd, 1.0)))
+        n = len(self.mean)
+
+        def pieces() -> Iterator[npt.NDArray[np.float64]]:
+            n_rows = max(1, _PIECE // modality.values[0].size)
+            for start in range(0, len(rows), n_rows):
+                piece = rows[start : start + n_rows]
+                x = modality.values[piece].astype(np.float64)
+                if modality.lengths is not None:
+                    x = x[np.arange(x.shape[1]) < modality.lengths[piece, None]]
+                yield x.reshape(-1, n)
+
+        # Divided by the largest value first: sums and squares stay within float64 in any unit.
+        size, total, squares, count = np.zeros(n), np.zeros(n), np.zeros(n), 0
+        for x in pieces():
+            size = np.maximum(size, np.abs(x).max(0))
+            count += len(x)
+        scale = np.where(size > 0, size, 1.0)
+        for x in pieces():
+            total += (x / scale).sum(0)
+        mean = total / count
+        for x in pieces():
+            squares += np.square(x / scale - mean).sum(0)
+        sd = np.sqrt(squares / count)
+        varies = sd > 1e-12  # the mean of a constant is rounded, so its sd may come out as something above 0
+        self.mean.copy_(torch.from_numpy(mean * scale))
+        self.sd.copy_(torch.from_numpy(np.where(varies, sd * scale, 1.0)))
+
+
+_FEW_DIGITS = (torch.bool, torch.uint8, torch.int8, torch.float16, torch.bfloat16)
+_PIECE = 2**20  # values that are read at once
 
 
 class MLP(nn.Module):

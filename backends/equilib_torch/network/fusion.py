@@ -26,6 +26,10 @@ class Fusion(nn.Module, ABC):
     def forward(self, features: Sequence[Tensor], unimodal: Sequence[Tensor], present: Tensor) -> Tensor:
         """Compute the logits of the modalities present, (..., B, n_classes)."""
 
+    def terms(self, features: Sequence[Tensor], unimodal: Sequence[Tensor]) -> Sequence[Tensor] | None:
+        """Compute what each modality adds to the logits, n tensors (B, n_classes); None by default: it is no sum."""
+        return None
+
     def follow(self, order: Sequence[int]) -> None:
         """Take modalities in this order from now on; by default, a fusion has none."""
 
@@ -160,6 +164,10 @@ class MemoryFusion(Fusion):
     def follow(self, order: Sequence[int]) -> None:
         """Write modalities into the memory in this order from now on."""
         self.memory.follow(order)
+
+    def terms(self, features: Sequence[Tensor], unimodal: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Take the unimodal logits; the memory's part comes on top."""
+        return unimodal
 
     def start_epoch(self, *, inherit: bool) -> None:
         """Begin an epoch, from the mean memory of the one before if `inherit`."""

@@ -19,6 +19,7 @@ from equilib_torch.network.fusion import MemoryFusion
 from equilib_torch.network.fusions import FUSIONS
 from equilib_torch.network.memory import GatedMemory
 from equilib_torch.network.own import OwnEncoder
+from equilib_torch.network.stacking import stack_logits
 
 
 class MultimodalNetwork(nn.Module):
@@ -36,6 +37,8 @@ class MultimodalNetwork(nn.Module):
     """
 
     log_prior: Tensor  # (n_classes,)
+    stacking_weights: Tensor  # (n + 1,)
+    stacking_temperature: Tensor  # ()
 
     def __init__(self, config: NetworkConfig, encoders: Mapping[str, nn.Module] | None = None) -> None:
         super().__init__()
@@ -51,6 +54,8 @@ class MultimodalNetwork(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(width, n_classes) for width in config.widths)
         self.fusion = FUSIONS.find(config.fusion).build(config)
         self.register_buffer("log_prior", torch.zeros(n_classes))
+        self.register_buffer("stacking_weights", torch.ones(len(config.modalities) + 1))
+        self.register_buffer("stacking_temperature", torch.ones(()))
 
     def fit_statistics(self, dataset: Dataset) -> None:
         """Take input statistics and class frequencies from the training split."""
@@ -84,15 +89,35 @@ class MultimodalNetwork(nn.Module):
             present: (..., B, n) bool; dimensions before B are several coalitions of the same samples.
             unimodal: logits of the own heads, if they are known.
         """
-        logits = self.fusion(features, self.unimodal(features) if unimodal is None else unimodal, present)
+        unimodal = self.unimodal(features) if unimodal is None else unimodal
+        logits = self._stacked(self.fusion(features, unimodal, present), features, unimodal, present)
         return torch.where(present.any(-1, keepdim=True), logits, self.log_prior)
 
     def every_coalition(self, features: Sequence[Tensor], present: Tensor) -> Tensor:
         """Compute the logits of each of the 2ⁿ coalitions, (2ⁿ, B, n_classes), from features computed once."""
-        logits = self.fusion.every_coalition(features, self.unimodal(features), present)
-        table = torch.from_numpy(coalitions(len(features))).to(present.device)  # (2ⁿ, n)
-        anything = (table[:, None] & present).any(2, keepdim=True)  # (2ⁿ, B, 1)
-        return torch.where(anything, logits, self.log_prior)
+        unimodal = self.unimodal(features)
+        logits = self.fusion.every_coalition(features, unimodal, present)
+        members = torch.from_numpy(coalitions(len(features))).to(present.device)[:, None] & present  # (2ⁿ, B, n)
+        logits = self._stacked(logits, features, unimodal, members)
+        return torch.where(members.any(-1, keepdim=True), logits, self.log_prior)
+
+    def set_stacking(self, weights: Tensor, temperature: Tensor) -> None:
+        """Stack all predictions in eval mode from now on; training never sees it.
+
+        Args:
+            weights: (n + 1,) u_0, u_1, ..., u_n of `stack_logits`; all 1 is as if nothing were stacked.
+            temperature: () τ.
+        """
+        self.stacking_weights.copy_(weights)
+        self.stacking_temperature.copy_(temperature)
+
+    def _stacked(
+        self, logits: Tensor, features: Sequence[Tensor], unimodal: Sequence[Tensor], present: Tensor
+    ) -> Tensor:
+        if self.training:
+            return logits
+        terms = self.fusion.terms(features, unimodal)
+        return stack_logits(logits, terms, present, self.stacking_weights, self.stacking_temperature)
 
     def forward(self, batch: Batch) -> Tensor:
         """Compute the fused logits, (B, n_classes)."""

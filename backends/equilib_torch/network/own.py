@@ -37,6 +37,7 @@ class OwnEncoder(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Compute features of each sample."""
+        x = x.float()
         features: Tensor = self.module(x, lengths=lengths) if self.takes_lengths else self.module(x)
         return features
 

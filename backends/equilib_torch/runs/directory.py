@@ -97,8 +97,9 @@ class RunDirectory:
             MultimodalClassifier(best).save_pretrained(self.path / BEST_MODEL)
             best.train(was_training)
 
-    def write_results(self, summary: dict[str, Any], history: list[dict[str, Any]]) -> None:
-        """Write the summary, with which the run is complete, then draw the plot if that is possible."""
+    def write_results(self, summary: dict[str, Any], history: list[dict[str, Any]], network: MultimodalNetwork) -> None:
+        """Write the network as it is kept, the summary, with which the run is complete, and the plot if possible."""
+        MultimodalClassifier(network).save_pretrained(self.path / BEST_MODEL)
         write_atomically(self.path / SUMMARY, json.dumps(summary, indent=2, allow_nan=False).encode())
         write_plots(self.path, {PICTURE: lambda: balance_png(history)})
 

@@ -6,12 +6,13 @@ import platform
 from importlib.metadata import version
 from typing import Any
 
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 from equilib import contribution_shares, edm, expected_when_missing, shapley_schedule, shapley_values
 from equilib_torch.coalition_table import CoalitionTable
 from equilib_torch.naming import by_coalition, by_modality
 from equilib_torch.training.loop import Run
+from equilib_torch.training.planning import is_rising, plan_budget
 
 MISSING_RATES = (0.3, 0.5, 0.7)
 _PACKAGES = ("equilib-multimodal", "numpy", "torch", "safetensors", "scikit-learn")
@@ -33,6 +34,8 @@ def summarise(run: Run, *, seconds_total: float) -> dict[str, Any]:
     names, accuracies = dataset.names, CoalitionTable(test.accuracies)
     shapley = shapley_values(test.values)
     n_train = len(dataset.splits["train"])
+    budget = plan_budget(options, n_train, len(dataset.splits["val"]), len(names))
+    n_samples = run.updates * n_train / budget.per_epoch
     return {
         "backend": options.backend,
         "dataset": dataset.name,
@@ -45,10 +48,14 @@ def summarise(run: Run, *, seconds_total: float) -> dict[str, Any]:
         "n_train": n_train,
         "n_val": len(dataset.splits["val"]),
         "n_test": len(dataset.splits["test"]),
-        "epochs": options.epochs,
+        "updates": run.updates,
+        "epochs": run.epochs,
         "best_epoch": run.best_epoch,
+        "still_rising": is_rising([record["accuracy"] for record in run.history], len(dataset.splits["val"])),
+        "stacked": options.stacks,
         "test_accuracy": float(accuracies.of_all),
         "test_macro_f1": float(f1_score(test.labels, test.predictions, average="macro", zero_division=0.0)),
+        "per_class": _per_class(run),
         "majority_accuracy": float(accuracies.of_none),
         "unimodal_accuracy": by_modality(names, accuracies.alone),
         "coalition_accuracy": by_coalition(names, test.accuracies),
@@ -59,8 +66,18 @@ def summarise(run: Run, *, seconds_total: float) -> dict[str, Any]:
         "schedule": [names[k] for k in shapley_schedule(shapley).order.tolist()],
         "missing_modality": {str(p): float(expected_when_missing(test.accuracies, p)) for p in MISSING_RATES},
         "seconds": {"total": seconds_total, **run.seconds},
-        "samples_per_second": n_train * len(run.history) / run.seconds["train"],
+        "samples_per_second": n_samples / run.seconds["train"],
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+    }
+
+
+def _per_class(run: Run) -> dict[str, dict[str, float]]:
+    """Measure every class on test: recall, precision, F1 and number of samples."""
+    classes = range(run.dataset.n_classes)
+    scores = precision_recall_fscore_support(run.test.labels, run.test.predictions, labels=classes, zero_division=0.0)
+    return {
+        str(name): {"recall": float(recall), "precision": float(precision), "f1": float(f1), "n": int(n)}
+        for name, precision, recall, f1, n in zip(run.dataset.classes, *scores, strict=True)
     }
 
 
@@ -81,7 +98,9 @@ def readable(summary: dict[str, Any]) -> str:
     if len(names) > 1:
         limit = 2 * (1 - 1 / len(names))
         lines.append(f"  EDM {summary['edm']:.3f} (0: in equilibrium, {limit:.2f}: one modality does everything)")
+    rising = "was still rising: more --updates may help" if summary["still_rising"] else "had settled"
     lines += [
+        f"  {summary['updates']:,} updates, {summary['epochs']} epochs; validation accuracy {rising}",
         f"  accuracy with modalities missing: {missing}",
         f"  {summary['seconds']['total']:.1f} s, {summary['samples_per_second']:,.0f} training samples per second",
     ]

@@ -76,7 +76,7 @@ def train_run(
         summary = summarise(run, seconds_total=time.perf_counter() - started)
         if directory is not None:
             try:
-                directory.write_results(summary, run.history)
+                directory.write_results(summary, run.history, run.network)
             except OSError as error:
                 raise UnwrittenError(error, summary) from error
     finally:

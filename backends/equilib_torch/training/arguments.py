@@ -76,9 +76,9 @@ def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
     try:
         return parser.parse_args(list(argv))
     except ArgumentError as error:
-        mismatch = re.fullmatch(r'Parser key "(\w+)":\s*Expected a .*\. Got value: (.*)', str(error), re.DOTALL)
+        mismatch = re.match(r'Parser key "(\w+)":.* Got value: ([^\n]*)', str(error), re.DOTALL)
         if mismatch and mismatch[1] in TYPES:
-            read_option(mismatch[1], mismatch[2])  # says the same in words
+            read_option(mismatch[1], mismatch[2].strip())  # says the same in words
         raise InputError(str(error)) from error
     except (UnicodeDecodeError, TypeError) as error:
         raise InputError(f"config: not text, or a value of the wrong form ({error})") from error
@@ -127,14 +127,12 @@ def describe_old_spelling(name: str, value: object, method: str, prefix: str = "
     """
     if name in _RENAMED:
         return f"{prefix}{name} is now {prefix}{flag(_RENAMED[name]) if prefix else _RENAMED[name]}"
-    if name not in ("strength", "updates"):
+    if name != "strength":
         return None
     if value is None:  # as in a config.yaml of 0.1.0
         return f"{prefix}{name} is no option any more: leave it out"
     entry = METHODS.get(split_spec(method)[0])
-    declared = (
-        () if entry is None else entry.keywords if name == "strength" else entry.parameters[len(entry.keywords) :]
-    )
+    declared = [] if entry is None else [p for p in entry.keywords if p.type in (int, float)]
     if not declared:
         return f"{prefix}{name} is now a parameter of the method, and {method} has none like it: leave it out"
     spec = f"{method}:{declared[0].written}={value}"

@@ -17,7 +17,10 @@ from equilib_torch.network import MultimodalNetwork
 from equilib_torch.registry import Registry
 
 Score = Callable[[Tensor, Tensor], Tensor]
-"""Log-probabilities (..., B, n_classes) and labels (B,) to one score per sample (..., B); v(S) is its mean."""
+"""Log-probabilities (..., B, n_classes) and labels (B,) to one score per sample, (..., B) or (..., B, n_classes)."""
+
+Summary = Callable[[Tensor, Tensor], Tensor]
+"""Scores of all N samples of a split, (..., N) or (..., N, n_classes), and labels (N,) to one value, (...)."""
 
 
 def accuracy(log_probabilities: Tensor, labels: Tensor) -> Tensor:
@@ -36,23 +39,73 @@ def probability(log_probabilities: Tensor, labels: Tensor) -> Tensor:
     return log_likelihood(log_probabilities, labels).exp()
 
 
+def predicted_class(log_probabilities: Tensor, labels: Tensor) -> Tensor:
+    """Take the most probable class."""
+    return log_probabilities.argmax(-1)
+
+
+def all_classes(log_probabilities: Tensor, labels: Tensor) -> Tensor:
+    """Take the log-probabilities as they are."""
+    return log_probabilities
+
+
+def sample_mean(scores: Tensor, labels: Tensor) -> Tensor:
+    """Average scores (..., N) over the samples."""
+    return scores.mean(-1)
+
+
+def class_mean(scores: Tensor, labels: Tensor) -> Tensor:
+    """Average scores (..., N) over the samples of every class, and these means over the classes there are."""
+    return torch.stack([scores[..., labels == c].mean(-1) for c in np.unique(labels.numpy())], -1).mean(-1)
+
+
+def macro_f1(predicted: Tensor, labels: Tensor) -> Tensor:
+    """Compute the F1 score of every class that occurs or is predicted, and their mean, from classes (..., N)."""
+    n_classes = 1 + int(torch.maximum(predicted.max(), labels.max()))
+    hit = predicted == labels
+    right, said, true = (
+        torch.stack([(chosen & (who == c)).sum(-1) for c in range(n_classes)], -1).double()
+        for chosen, who in ((hit, labels), (torch.ones_like(hit), predicted), (torch.ones_like(hit), labels))
+    )
+    known = said + true > 0
+    return torch.where(known, 2 * right / (said + true).clamp(min=1), 0.0).sum(-1) / known.sum(-1)
+
+
+def auroc(log_probabilities: Tensor, labels: Tensor) -> Tensor:
+    """Compute the area under the ROC curve of every class against the rest, and their mean, from (..., N, n_classes).
+
+    Ties count a half. Classes that no sample has, or all have, are left out; 0.5 if none remains.
+    """
+    areas = []
+    for c in np.unique(labels.numpy()):
+        own = labels == c
+        if not own.all():
+            scores = log_probabilities[..., c].contiguous()
+            ordered = scores.sort(-1).values
+            below, upto = (torch.searchsorted(ordered, scores, right=right) for right in (False, True))
+            ranks = (below + upto + 1).double() / 2  # from 1; equals share the mean of theirs
+            n_own, n_rest = own.sum(), (~own).sum()
+            areas.append((ranks[..., own].sum(-1) - n_own * (n_own + 1) / 2) / (n_own * n_rest))
+    if not areas:
+        return torch.full(log_probabilities.shape[:-2], 0.5, dtype=torch.float64)
+    return torch.stack(areas, -1).mean(-1)
+
+
 @dataclass(frozen=True)
 class CoalitionValue:
-    """What a coalition can be worth; called like its `score`.
+    """What a coalition can be worth.
 
     Attributes:
         name: for `--coalition-value`.
         description: one line.
-        score: of every sample; the value is its mean.
+        score: of every sample, batch by batch.
+        summary: of the scores of a whole split; by default, their mean.
     """
 
     name: str
     description: str
     score: Score
-
-    def __call__(self, log_probabilities: Tensor, labels: Tensor) -> Tensor:
-        """Score every sample."""
-        return self.score(log_probabilities, labels)
+    summary: Summary = sample_mean
 
 
 VALUES = Registry(
@@ -61,6 +114,11 @@ VALUES = Registry(
         CoalitionValue("accuracy", "share of the samples whose most probable class is the label", accuracy),
         CoalitionValue("probability", "mean probability of the label", probability),
         CoalitionValue("log-likelihood", "mean log-probability of the label", log_likelihood),
+        CoalitionValue("balanced-accuracy", "accuracy on each class, averaged over the classes", accuracy, class_mean),
+        CoalitionValue("macro-f1", "F1 score of each class, averaged over the classes", predicted_class, macro_f1),
+        CoalitionValue(
+            "auroc", "area under the ROC curve of each class against the rest, averaged", all_classes, auroc
+        ),
     ],
 )
 """What a coalition can be worth, by name."""
@@ -93,7 +151,7 @@ class Evaluation(NamedTuple):
 def evaluate(
     network: MultimodalNetwork,
     batches: Iterable[Batch],
-    value: Score,
+    value: CoalitionValue,
     *,
     around_coalitions: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Evaluation:
@@ -115,7 +173,7 @@ def evaluate(
         features = network.encode(batch)
         with around_coalitions():
             table = network.every_coalition(features, batch.present).float().log_softmax(-1)  # (2ⁿ, B, n_classes)
-            values.append(value(table, batch.labels).cpu())
+            values.append(value.score(table, batch.labels).cpu())
         everything = CoalitionTable(table).of_all
         accuracies.append(accuracy(table, batch.labels).cpu())
         likelihoods.append(log_likelihood(everything, batch.labels).cpu())
@@ -123,11 +181,14 @@ def evaluate(
         labels.append(batch.labels.cpu())
     network.train(was_training)
 
-    # One mean over all samples at the end: the result does not depend on how they were cut into batches.
+    # Summed up over all samples at the end: the result does not depend on how they were cut into batches.
+    truth = torch.cat(labels)
+    with around_coalitions():
+        summary = value.summary(torch.cat(values, 1), truth)
     return Evaluation(
-        values=torch.cat(values, 1).mean(1).numpy(),
+        values=summary.double().numpy(),
         accuracies=torch.cat(accuracies, 1).mean(1).numpy(),
         log_likelihood=torch.cat(likelihoods).mean().item(),
         predictions=torch.cat(predictions).numpy(),
-        labels=torch.cat(labels).numpy(),
+        labels=truth.numpy(),
     )

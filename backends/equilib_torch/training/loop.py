@@ -27,8 +27,9 @@ from equilib_torch.network import MultimodalNetwork
 from equilib_torch.training.device import apart_from_caller
 from equilib_torch.training.evaluation import VALUES, Evaluation, evaluate
 from equilib_torch.training.options import TrainOptions
-from equilib_torch.training.planning import make_plan
+from equilib_torch.training.planning import is_exhausted, make_plan
 from equilib_torch.training.progress import NoProgress, Progress, make_progress
+from equilib_torch.training.stacking import stack
 from equilib_torch.training.state import Best, Record, State, seed
 from equilib_torch.training.step import make_step
 
@@ -39,12 +40,14 @@ class Run(NamedTuple):
     """What training leaves behind.
 
     Attributes:
-        network: as it was after the best epoch.
+        network: as it was after the update whose weights are kept, stacked if the options say so.
         dataset: what it was trained on.
         options: what was asked for.
-        history: one record per epoch: the mean loss of its updates, all else measured on validation.
-        best_epoch: from 1.
-        test: the one evaluation on the test split, by the best network.
+        history: one record per measurement on validation, with the mean loss of the updates before it; never stacked.
+        updates: number of updates made.
+        epochs: passes over the training split that they began.
+        best_epoch: epoch of the weights that are kept, from 1.
+        test: the one evaluation on the test split, by that network.
         seconds: where the time went: updates (train), coalitions and schedule (schedule), other evaluation (evaluate).
     """
 
@@ -52,6 +55,8 @@ class Run(NamedTuple):
     dataset: Dataset
     options: TrainOptions
     history: list[Record]
+    updates: int
+    epochs: int
     best_epoch: int
     test: Evaluation
     seconds: dict[str, float]
@@ -66,11 +71,11 @@ def fit(
     progress: bool | Progress = False,
     state: State | None = None,
 ) -> Run:
-    """Train as the options say, keep the best epoch on validation, and evaluate that once on test.
+    """Train as the options say, stack the weights that are kept on validation, and evaluate them once on test.
 
-    The best epoch has the highest accuracy of all modalities together; among equals, the highest log-likelihood. The
-    same options and data give the same run. Random states, gradient mode and autocast of the caller neither count nor
-    change.
+    Kept are the last weights, or those of the best measurement: the one with the highest accuracy of all modalities
+    together; among equals, the highest log-likelihood. The same options and data give the same run. Random states,
+    gradient mode and autocast of the caller neither count nor change.
 
     Args:
         options: what to train, and how.
@@ -79,8 +84,8 @@ def fit(
             copy of each is trained. It gets a batch's inputs as they are, float32 and not standardised, 0 where the
             modality is absent, and `lengths`, (B,), if its forward has an argument of that name. In eval mode, what
             it makes of a sample must not depend on the rest of the batch. With a `state`, give them to `State.create`.
-        on_epoch: called after each epoch with its record, and with the network if it is the best so far, else None;
-            if it returns False, the run ends there.
+        on_epoch: called after each measurement with its record, and with the network if its weights are the ones to
+            keep so far, else None; if it returns False, the run ends there.
         progress: whether to show a bar on standard error, or lines where that is no terminal; or what to tell how far
             the run has come.
         state: where to go on from, made by `State.create` of the same options and data; it is moved on. Default: the
@@ -112,6 +117,10 @@ def fit(
             told.show(state.history[-1])
             if on_epoch is not None and on_epoch(state.history[-1], state.network if improved else None) is False:
                 break
+            if is_exhausted(
+                [(record["accuracy"], record["log_likelihood"]) for record in state.history], options.patience
+            ):
+                break
     finally:
         told.close()
     return finish(state)
@@ -127,7 +136,8 @@ def train(state: State, until: int, *, progress: Progress | None = None) -> None
     step = make_step(state.optimiser, state.scaler, state.losses)
     network.train()
     with state.clock.measure("train"), state.own_random_streams():
-        network.fusion.follow(state.plan.order)
+        if state.update <= state.options.memory_freeze * state.budget.n_updates:
+            network.fusion.follow(state.plan.order)  # a later change would undo what the memory has learned
         while state.update < until:
             plan, position = state.plan._replace(epoch=state.epoch), state.update % per_epoch
             if position == 0:
@@ -136,7 +146,7 @@ def train(state: State, until: int, *, progress: Progress | None = None) -> None
             for batch in islice(state.batches("train", skip=position), until - state.update):
                 plan = plan._replace(progress=state.update / state.budget.n_updates)
                 for group in state.optimiser.param_groups:
-                    group["lr"] = state.learning_rate
+                    group["lr"] = state.learning_rate * group["rate"]
                 with state.machine.autocast():
                     state.method(network, batch, plan, step)
                 state.update += 1
@@ -147,7 +157,7 @@ def measure(state: State) -> bool:
     """Measure every coalition on validation, record it and plan the next updates by it.
 
     Returns:
-        Whether the network is the best so far.
+        Whether the network's weights are the ones to keep so far.
 
     Raises:
         InputError: predictions are infinite or NaN.
@@ -163,11 +173,13 @@ def measure(state: State) -> bool:
             next_plan = make_plan(state.scheduler.schedule(state.measured), measured.values, state.epoch)
         loss = torch.stack(state.losses).mean().item() if state.losses else 0.0
         state.losses.clear()
-        state.history.append(_record(epoch, state.dataset.names, state.plan, measured, shapley, loss, next_plan))
+        names = state.dataset.names
+        state.history.append(_record(state.update, epoch, names, state.plan, measured, shapley, loss, next_plan))
         state.plan = next_plan
         score = float(CoalitionTable(measured.accuracies).of_all), measured.log_likelihood
         best = state.best
-        improved = best is None or score > (best.accuracy, best.log_likelihood)
+        keeps_last = state.options.keeps == "last"
+        improved = keeps_last or best is None or score > (best.accuracy, best.log_likelihood)
         if improved:
             weights = {name: tensor.detach().clone() for name, tensor in state.network.state_dict().items()}
             state.best = Best(*score, epoch, weights)
@@ -175,7 +187,7 @@ def measure(state: State) -> bool:
 
 
 def finish(state: State) -> Run:
-    """Evaluate the best network on test, once; the state stays as it is, and could go on.
+    """Stack the network that is kept, and evaluate it on test, once; the state stays as it is, and could go on.
 
     Raises:
         InputError: nothing was measured yet, or predictions are infinite or NaN.
@@ -185,12 +197,33 @@ def finish(state: State) -> Run:
     with apart_from_caller(state.machine.device):
         network = deepcopy(state.network)
         network.load_state_dict(state.best.weights)
+        if state.options.stacks:
+            with state.clock.measure("evaluate"), state.machine.autocast():
+                stack(network, state.batches("val"), class_weights=_class_weights(state))
         test = _evaluate(state, network, "test")
     name = state.dataset.name
     if not test.is_finite:
         raise InputError(f"{name}: predictions on test are not finite; are its values like those of train?")
-    seconds = dict(state.clock.seconds)
-    return Run(network, state.dataset, state.options, list(state.history), state.best.epoch, test, seconds)
+    return Run(
+        network,
+        state.dataset,
+        state.options,
+        list(state.history),
+        state.update,
+        -(-state.update // state.budget.per_epoch),
+        state.best.epoch,
+        test,
+        dict(state.clock.seconds),
+    )
+
+
+def _class_weights(state: State) -> torch.Tensor | None:
+    """Weigh classes for stacking as training does: by the inverse of their frequency, 1 on average over the samples."""
+    if state.options.class_weights == "none":
+        return None
+    dataset = state.dataset
+    counts = np.bincount(dataset.labels[dataset.splits["train"]], minlength=dataset.n_classes)
+    return torch.from_numpy(counts.sum() / (dataset.n_classes * counts))
 
 
 def _evaluate(state: State, network: MultimodalNetwork, split: str) -> Evaluation:
@@ -201,6 +234,7 @@ def _evaluate(state: State, network: MultimodalNetwork, split: str) -> Evaluatio
 
 
 def _record(
+    update: int,
     epoch: int,
     names: tuple[str, ...],
     plan: Plan,
@@ -211,6 +245,7 @@ def _record(
 ) -> Record:
     """Write down one measurement, as a line of metrics.jsonl; without times, so that equal runs give equal files."""
     return {
+        "update": update,
         "epoch": epoch,
         "train_loss": loss,
         "order": [names[k] for k in plan.order],

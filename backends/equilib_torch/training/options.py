@@ -16,7 +16,7 @@ import numpy as np
 from equilib.schedule import POLICIES
 from equilib_torch.data import DATASETS
 from equilib_torch.errors import InputError
-from equilib_torch.methods import METHODS, Method
+from equilib_torch.methods import METHODS, Keep, Method
 from equilib_torch.network import ENCODERS, FUSIONS, MemoryMapping
 from equilib_torch.parameters import read_parameters, split_spec
 from equilib_torch.training.evaluation import VALUES
@@ -39,8 +39,11 @@ class DataOptions:
     dataset: str = "av-digits"
     """name of a bundled data set (see --list datasets) or path of an .npz file"""
 
-    batch_size: int = 64
-    """training samples per batch"""
+    batch_size: int | None = None
+    """training samples per batch; default: 64, or all if there are fewer"""
+
+    class_weights: Literal["none", "balanced"] = "none"
+    """balanced: training sees every class equally often, however rare it is"""
 
     eval_batch_size: int = 256
     """samples per batch in evaluation; changes results by rounding at most"""
@@ -62,11 +65,14 @@ class NetworkOptions:
     dropout: float = 0.3
     """dropout in the encoders, in [0, 1)"""
 
-    memory_mapping: MemoryMapping = "feature"
-    """fusion memory only: what brings the modalities together before they are written into the memory"""
+    memory_mapping: MemoryMapping | None = None
+    """fusion memory only: what brings the modalities together before they are written; default: the method's usual"""
 
     memory_inherit: bool = True
     """fusion memory only: whether the memory is inherited from epoch to epoch"""
+
+    memory_freeze: float = 1 / 3
+    """fusion memory only: part of the updates after which the order of writing stays as it is, in [0, 1]"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,15 +91,27 @@ class MethodOptions:
     shapley_smoothing: float = 0.0
     """weight of earlier epochs in the Shapley values that the order follows, in [0, 1)"""
 
+    keep: Keep | None = None
+    """which weights are kept: those after the last update, or the best on validation; default: the method's usual"""
+
+    stack: bool | None = None
+    """whether to weigh, on validation, what each modality adds to the prediction; default: the method's usual"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
     """How long, and in what steps."""
 
-    epochs: int = 20
-    """passes over the training data"""
+    updates: int | None = None
+    """updates in all, one for each batch; default: 600, or those of 20 epochs where these are more"""
 
-    lr: float = 1e-3
+    epochs: int | None = None
+    """passes over the training data, instead of updates"""
+
+    patience: int | None = None
+    """measurements on validation without a better one after which training ends; default: it never ends early"""
+
+    lr: float = 3e-3
     """learning rate of AdamW at the start; it falls to 0 along a cosine"""
 
     weight_decay: float = 1e-2
@@ -152,8 +170,12 @@ class TrainOptions(MachineOptions, TrainingOptions, MethodOptions, NetworkOption
             FUSIONS.find(self.fusion)
         _require("policy", self.policy in POLICIES, f"be one of {', '.join(POLICIES)}", self.policy)
         VALUES.find(self.coalition_value)
-        for name in ("epochs", "batch_size", "eval_batch_size"):
-            _require(name, getattr(self, name) >= 1, "be at least 1", getattr(self, name))
+        for name in ("updates", "epochs", "patience", "batch_size", "eval_batch_size"):
+            value = getattr(self, name)
+            _require(name, value is None or value >= 1, "be at least 1", value)
+        if self.updates is not None and self.epochs is not None:
+            raise InputError(f"updates and epochs must not both be given, got {self.updates} and {self.epochs}")
+        _require("memory_freeze", 0 <= self.memory_freeze <= 1, "be in [0, 1]", self.memory_freeze)
         for name in ("shapley_smoothing", "dropout"):
             _require(name, 0 <= getattr(self, name) < 1, "be in [0, 1)", getattr(self, name))
         _require("width", self.width > 0 and self.width % 16 == 0, "be a positive multiple of 16", self.width)
@@ -186,6 +208,21 @@ class TrainOptions(MachineOptions, TrainingOptions, MethodOptions, NetworkOption
     def chosen_fusion(self) -> str:
         """The fusion asked for, or the method's usual one."""
         return self.fusion or METHODS[self.method_name].fusion
+
+    @property
+    def chosen_mapping(self) -> MemoryMapping:
+        """The mapping before the memory that was asked for, or the method's usual one."""
+        return self.memory_mapping or METHODS[self.method_name].mapping
+
+    @property
+    def keeps(self) -> Keep:
+        """Which weights are kept: as asked for, or as is usual for the method."""
+        return self.keep or METHODS[self.method_name].keep
+
+    @property
+    def stacks(self) -> bool:
+        """Whether predictions are stacked: as asked for, or as is usual for the method."""
+        return METHODS[self.method_name].stack if self.stack is None else self.stack
 
 
 TYPES = get_type_hints(TrainOptions)

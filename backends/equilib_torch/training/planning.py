@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,10 +20,12 @@ class Budget:
     """How long a run lasts, counted in updates: one for each batch, whatever steps a method takes on it.
 
     Attributes:
+        batch_size: samples of one update.
         per_epoch: updates of one pass over the training split.
         measured: numbers of the updates after which every coalition is measured, ascending; the last ends the run.
     """
 
+    batch_size: int
     per_epoch: int
     measured: tuple[int, ...]
 
@@ -32,27 +35,106 @@ class Budget:
         return self.measured[-1]
 
 
-def plan_budget(options: TrainOptions, n_train: int) -> Budget:
-    """Plan a run of `options` on `n_train` samples.
+BATCH_SIZE, UPDATES, EPOCHS = 64, 600, 20
+"""What a run takes by default: batches of so many samples, so many updates, or so many epochs if these are more."""
+
+_MEASUREMENTS, _FEWEST = 15, 4
+_SHARE = 0.05
+"""Of a run's work: more is not spent on measuring, as long as `_FEWEST` measurements fit into it."""
+
+
+def plan_budget(options: TrainOptions, n_train: int, n_val: int, n_modalities: int) -> Budget:
+    """Plan a run of `options` on `n_train` samples, measured on `n_val`: after every epoch if a few are asked for.
 
     Example:
-        >>> plan_budget(TrainOptions(epochs=3, batch_size=32), 100)
-        Budget(per_epoch=4, measured=(4, 8, 12))
+        >>> budget = plan_budget(TrainOptions(), n_train=500, n_val=100, n_modalities=2)
+        >>> budget.batch_size, budget.per_epoch, budget.n_updates
+        (64, 8, 600)
     """
-    per_epoch = math.ceil(n_train / options.batch_size)
-    return Budget(per_epoch, tuple(per_epoch * epoch for epoch in range(1, options.epochs + 1)))
+    batch_size = min(BATCH_SIZE, n_train) if options.batch_size is None else options.batch_size
+    per_epoch = math.ceil(n_train / batch_size)
+    n_updates = max(UPDATES, EPOCHS * per_epoch)
+    if options.epochs is not None:
+        n_updates = options.epochs * per_epoch
+        return Budget(batch_size, per_epoch, _spread(n_updates, min(options.epochs, _MEASUREMENTS)))
+    if options.updates is not None:
+        n_updates = options.updates
+    return Budget(batch_size, per_epoch, measurement_points(n_updates, batch_size, n_val, n_modalities))
+
+
+def measurement_points(n_updates: int, batch_size: int, n_val: int, n_modalities: int) -> tuple[int, ...]:
+    """Spread the measurements of a run evenly over its updates, the last on the last one.
+
+    There are 15, or as many as there are updates, or as few as keep the measuring under a twentieth of the run, but not
+    under 4. A sample's update is counted as three passes through its encoders, forward and backward; measuring as one,
+    and one more for every 64 coalitions. Ours.
+
+    Returns:
+        Numbers of the updates after which is measured, ascending, from 1 to `n_updates`.
+
+    Example:
+        >>> measurement_points(600, 64, 100, 2)[:3], measurement_points(600, 64, 100, 2)[-1]
+        ((40, 80, 120), 600)
+        >>> measurement_points(600, 64, 4000, 2)
+        (150, 300, 450, 600)
+    """
+    affordable = int(_SHARE * 3 * n_updates * batch_size / (n_val * (1 + 2**n_modalities / 64)))
+    return _spread(n_updates, min(max(min(_MEASUREMENTS, affordable), _FEWEST), n_updates))
+
+
+def _spread(n_updates: int, n_points: int) -> tuple[int, ...]:
+    return tuple(round(n_updates * point / n_points) for point in range(1, n_points + 1))
 
 
 def learning_rate(options: TrainOptions, budget: Budget, update: int) -> float:
-    """Compute the learning rate of an update, counted from 0: half a cosine from `lr` to 0, one value per epoch.
+    """Compute the learning rate of an update, counted from 0: half a cosine from `lr` to 0.
 
     Example:
-        >>> options = TrainOptions(epochs=2, batch_size=50, lr=0.1)
-        >>> [round(learning_rate(options, plan_budget(options, 100), update), 3) for update in range(4)]
-        [0.1, 0.1, 0.05, 0.05]
+        >>> options = TrainOptions(updates=4, lr=0.1)
+        >>> budget = plan_budget(options, n_train=100, n_val=20, n_modalities=2)
+        >>> [round(learning_rate(options, budget, update), 3) for update in range(4)]
+        [0.1, 0.085, 0.05, 0.015]
     """
-    epoch = update // budget.per_epoch
-    return options.lr * (0.5 * (1 + math.cos(math.pi * epoch / options.epochs)))
+    return options.lr * (0.5 * (1 + math.cos(math.pi * update / budget.n_updates)))
+
+
+def is_rising(accuracies: Sequence[float], n_val: int) -> bool:
+    """Tell whether accuracy on validation was still rising when training ended (ours).
+
+    It was if the mean of the last quarter of the measurements is above that of the quarter before by more than half the
+    standard error of an accuracy on so many samples. Under four measurements, nothing can be told.
+
+    Args:
+        accuracies: of the measurements, in order.
+        n_val: samples that each was measured on.
+
+    Example:
+        >>> is_rising([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8], 100), is_rising([0.5, 0.9, 0.9, 0.9], 100)
+        (True, False)
+    """
+    quarter = len(accuracies) // 4
+    if not quarter:
+        return False
+    last = float(np.mean(accuracies[-quarter:]))
+    before = float(np.mean(accuracies[-2 * quarter : -quarter]))
+    variance = last * (1 - last)
+    return last - before > math.sqrt(max(variance, 1 / n_val) / n_val) / 2
+
+
+def is_exhausted(scores: Sequence[tuple[float, float]], patience: int | None) -> bool:
+    """Tell whether the last `patience` measurements brought nothing better than those before.
+
+    Args:
+        scores: of the measurements, in order: accuracy, and what decides among equals.
+        patience: None never ends a run.
+
+    Example:
+        >>> is_exhausted([(0.5, 0), (0.7, 0), (0.6, 0), (0.7, 0)], 2), is_exhausted([(0.5, 0), (0.6, 0)], 1)
+        (True, False)
+    """
+    if patience is None or len(scores) <= patience:
+        return False
+    return max(scores[-patience:]) <= max(scores[:-patience])
 
 
 def sufficiency(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -39,7 +39,7 @@ def check(options: TrainOptions, dataset: Dataset, encoders: Mapping[str, nn.Mod
         InputError: options or modules that do not fit the data.
     """
     n, n_train = len(dataset.modalities), len(dataset.splits["train"])
-    if options.batch_size > n_train:
+    if options.batch_size is not None and options.batch_size > n_train:
         raise InputError(
             f"batch-size must be at most the {n_train} training samples, got {options.batch_size}; use --batch-size"
         )
@@ -52,14 +52,14 @@ def check(options: TrainOptions, dataset: Dataset, encoders: Mapping[str, nn.Mod
         fusion=options.chosen_fusion,
         width=options.width,
         dropout=options.dropout,
-        mapping=options.memory_mapping,
+        mapping=options.chosen_mapping,
         own=check_own_encoders(encoders or {}, dataset),
     )
 
 
 @dataclass(frozen=True)
 class Best:
-    """The best measurement so far.
+    """The measurement whose weights are kept: the best so far, or the last, as the options say.
 
     Attributes:
         accuracy: on validation, all modalities together.
@@ -96,7 +96,7 @@ class State:
         plan: of the updates until the next measurement.
         update: number of updates made.
         history: one record per measurement.
-        best: the best of them, None before the first.
+        best: the one of them whose weights are kept, None before the first.
         losses: of the steps since the last measurement, scalars.
         random: states of the run's own random streams, by type of device.
         clock: where the time went.
@@ -104,9 +104,9 @@ class State:
     Example:
         >>> from equilib_torch import TrainOptions, load_dataset
         >>> from equilib_torch.training import fit
-        >>> options, dataset = TrainOptions(epochs=2), load_dataset("mfeat-small", seed=0)
+        >>> options, dataset = TrainOptions(updates=6), load_dataset("mfeat-small", seed=0)
         >>> state = State.create(options, dataset)
-        >>> _ = fit(options, dataset, state=state, on_epoch=lambda record, best: False)  # stop after the first epoch
+        >>> _ = fit(options, dataset, state=state, on_epoch=lambda record, best: False)  # stop at the first measurement
         >>> other = State.create(options, dataset)
         >>> other.load_state_dict(state.state_dict())
         >>> fit(options, dataset, state=state).history == fit(options, dataset, state=other).history
@@ -147,7 +147,8 @@ class State:
         """
         config = check(options, dataset, encoders)
         machine = find_machine(options.device, options.precision)
-        budget = plan_budget(options, len(dataset.splits["train"]))
+        splits = dataset.splits
+        budget = plan_budget(options, len(splits["train"]), len(splits["val"]), len(dataset.modalities))
         with apart_from_caller(machine.device):
             seed(machine, options.seed, 0)
             network = MultimodalNetwork(config, encoders)
@@ -158,8 +159,11 @@ class State:
                 return state.rehearse(loss)
 
             method = METHODS[options.method_name].begin(Setting(network, rehearse_now), options.parameters)
-            parameters = network.parameters()  # a method may have tied or replaced some
-            optimiser = torch.optim.AdamW(parameters, lr=options.lr, weight_decay=options.weight_decay, fused=True)
+            rates: dict[float, list[torch.nn.Parameter]] = {}
+            for name, parameter in network.named_parameters():  # a method may have tied or replaced some
+                rates.setdefault(method.rate(name), []).append(parameter)
+            groups = [{"params": parameters, "rate": rate} for rate, parameters in rates.items()]
+            optimiser = torch.optim.AdamW(groups, lr=options.lr, weight_decay=options.weight_decay, fused=True)
             random = {kind: generator.get_state() for kind, generator in machine.generators.items()}
         scheduler = shapley_scheduler(
             len(dataset.modalities),
@@ -201,7 +205,15 @@ class State:
         options, device = self.options, self.machine.device
         if split == "train":
             shuffle = options.seed, self.epoch
-            return loader(self.dataset, split, options.batch_size, shuffle=shuffle, skip=skip, device=device)
+            return loader(
+                self.dataset,
+                split,
+                self.budget.batch_size,
+                shuffle=shuffle,
+                balanced=options.class_weights == "balanced",
+                skip=skip,
+                device=device,
+            )
         return loader(self.dataset, split, options.eval_batch_size, skip=skip, device=device)
 
     def rehearse(self, loss: LossFunction | None) -> Losses:
@@ -272,10 +284,14 @@ class State:
         self.network.load_state_dict(saved["network"])
         for name, buffer in self._unsaved_buffers().items():
             buffer.copy_(saved["buffers"][name])
+        names = {id(parameter): name for name, parameter in self.network.named_parameters()}
+        trained = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
         moments = {
-            i: {key: _laid_out_like(parameter, value) for key, value in saved["optimiser"][name].items()}
-            for i, (name, parameter) in enumerate(self.network.named_parameters())
-            if name in saved["optimiser"]
+            i: {
+                key: _laid_out_like(parameter, value) for key, value in saved["optimiser"][names[id(parameter)]].items()
+            }
+            for i, parameter in enumerate(trained)
+            if names[id(parameter)] in saved["optimiser"]
         }
         groups = self.optimiser.state_dict()["param_groups"]  # options and position determine all that is in them
         self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
