@@ -125,7 +125,7 @@ def test_simultaneous_by_the_formula(case, fusion, n, missing, gone):
         update(network, batch, plan_of(n), step)
         features = reference.encode(batch)
         loss = fused_loss(reference, features, batch) + own_losses(reference, features, batch)
-        if n > 2:
+        if n > 1:
             loss = loss + coalition_loss(reference, features, batch, given[i][1])
         assert step.losses[i] == pytest.approx(loss.item())
         assert_same(step.gradients[i], gradients(reference, loss), atol=1e-7, rtol=1e-5)
@@ -157,31 +157,32 @@ def test_ablations(case, rule):
 
 
 @pytest.mark.parametrize("n", [2, 4, 6])
-def test_coalitions_are_of_two_or_more_of_those_present_and_hold_their_member(n):
+@pytest.mark.parametrize("smallest", [1, 2])
+def test_coalitions_are_of_those_present_and_hold_their_member(n, smallest):
     generator = torch.Generator().manual_seed(0)
     present = torch.rand(2000, n, generator=generator) < 0.7
     present[:, 0] |= ~present.any(1)
     for member in (None, 1):
-        drawn = random_coalitions(present, member)
+        drawn = random_coalitions(present, member, smallest=smallest)
         assert not (drawn & ~present).any()
-        assert (drawn.sum(1) >= present.sum(1).clamp(max=2)).all()
+        assert (drawn.sum(1) >= present.sum(1).clamp(max=smallest)).all()
         if member is not None:
             assert torch.equal(drawn[:, member], present[:, member])
     complete = torch.ones(4000, n, dtype=torch.bool)
-    sizes = random_coalitions(complete, 1).sum(1).bincount(minlength=n + 1)[2:]
-    assert sizes.float().div(4000).sub(1 / (n - 1)).abs().max() < 0.05
-    halves = half_coalitions(complete, 1)
-    everybody = halves.all(1).double().mean().item()
-    assert everybody == pytest.approx(0.5 + 0.5 / (n - 1), abs=0.05)
+    sizes = random_coalitions(complete, 1, smallest=smallest).sum(1).bincount(minlength=n + 1)[smallest:]
+    n_sizes = n + 1 - smallest
+    assert sizes.float().div(4000).sub(1 / n_sizes).abs().max() < 0.05
+    halves = half_coalitions(complete, 1, smallest=smallest)
+    assert halves.all(1).double().mean().item() == pytest.approx(0.5 + 0.5 / n_sizes, abs=0.05)
 
 
-def test_heads_learn_at_a_share_of_the_rate_in_one_rule_only(case):
-    network, _, _ = case("memory", 3)
-    names = [name for name, _ in network.named_parameters()]
-    rates = {rule: {name: begin(network, rule=rule).rate(name) for name in names} for rule in RULES}
-    assert set(rates["simultaneous"].values()) == {1.0}
-    assert {name for name in names if rates["alternating"][name] != 1.0} == {n for n in names if n.startswith("heads.")}
-    assert rates["alternating"]["heads.0.weight"] == pytest.approx(1 / 3)
+def test_of_two_modalities_one_alone_is_a_coalition_too(case):
+    network, batches, step = case("memory", 2)
+    given = coalitions_given(network)
+    for _ in range(20):
+        begin(network)(network, batches[2], plan_of(2), step)
+    sizes = torch.cat(given).sum(1)
+    assert set(sizes.tolist()) == {1, 2}
 
 
 @pytest.mark.parametrize("rule", RULES)

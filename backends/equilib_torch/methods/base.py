@@ -59,10 +59,6 @@ class Update(ABC):
             step: called once per update.
         """
 
-    def rate(self, parameter: str) -> float:
-        """Return the factor of the learning rate for one of the network's parameters, by its name; 1 by default."""
-        return 1.0
-
     def state_dict(self) -> dict[str, Any]:
         """Return everything it remembers: tensors and numbers, in lists and in dictionaries with text for keys.
 

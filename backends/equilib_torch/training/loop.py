@@ -146,7 +146,7 @@ def train(state: State, until: int, *, progress: Progress | None = None) -> None
             for batch in islice(state.batches("train", skip=position), until - state.update):
                 plan = plan._replace(progress=state.update / state.budget.n_updates)
                 for group in state.optimiser.param_groups:
-                    group["lr"] = state.learning_rate * group["rate"]
+                    group["lr"] = state.learning_rate
                 with state.machine.autocast():
                     state.method(network, batch, plan, step)
                 state.update += 1

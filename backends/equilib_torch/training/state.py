@@ -159,11 +159,8 @@ class State:
                 return state.rehearse(loss)
 
             method = METHODS[options.method_name].begin(Setting(network, rehearse_now), options.parameters)
-            rates: dict[float, list[torch.nn.Parameter]] = {}
-            for name, parameter in network.named_parameters():  # a method may have tied or replaced some
-                rates.setdefault(method.rate(name), []).append(parameter)
-            groups = [{"params": parameters, "rate": rate} for rate, parameters in rates.items()]
-            optimiser = torch.optim.AdamW(groups, lr=options.lr, weight_decay=options.weight_decay, fused=True)
+            parameters = network.parameters()  # a method may have tied or replaced some
+            optimiser = torch.optim.AdamW(parameters, lr=options.lr, weight_decay=options.weight_decay, fused=True)
             random = {kind: generator.get_state() for kind, generator in machine.generators.items()}
         scheduler = shapley_scheduler(
             len(dataset.modalities),
