@@ -107,7 +107,8 @@ def test_options_reach_the_run(command, monkeypatch):
     options, name = requests[0]
     assert name == "toy"
     assert options.encoders == {"a": "mlp", "b": "mlp"}
-    assert options.parameters == {"own": False, "updates_per_batch": 5}
+    expected = {"rule": "alternating", "coalitions": True, "own": False, "updates_per_batch": 5}
+    assert options.parameters == expected
     expected = {
         **{"policy": "random", "coalition_value": "probability", "shapley_smoothing": 0.5, "lr": 0.01, "width": 16},
         **{"memory_inherit": False, "memory_mapping": "both", "fusion": None, "batch_size": 8, "epochs": 1},
@@ -233,8 +234,8 @@ def test_a_configuration_of_0_1_0_is_answered_with_the_new_spellings(command, tm
     (tmp_path / "old.yaml").write_text(yaml.safe_dump(old, sort_keys=False))
     refused(
         command("--config", tmp_path / "old.yaml"),
-        "strength is now a parameter of the method: method: pmr:alpha=2.0; updates is no option any more: leave it "
-        "out; value is now coalition_value; smoothing is now shapley_smoothing$",
+        "strength is now a parameter of the method: method: pmr:alpha=2.0; "
+        "value is now coalition_value; smoothing is now shapley_smoothing$",
     )
 
 
