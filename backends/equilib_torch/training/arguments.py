@@ -76,7 +76,7 @@ def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
     try:
         return parser.parse_args(list(argv))
     except ArgumentError as error:
-        mismatch = re.match(r'Parser key "(\w+)":.* Got value: ([^\n]*)', str(error), re.DOTALL)
+        mismatch = re.match(r'Parser key "(\w+)":.* (?:Got|Given) value: ([^\n]*)', str(error), re.DOTALL)
         if mismatch and mismatch[1] in TYPES:
             read_option(mismatch[1], mismatch[2].strip())  # says the same in words
         raise InputError(str(error)) from error
