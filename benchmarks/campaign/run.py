@@ -23,11 +23,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks.campaign.plan import EXPERIMENTS, Job, jobs
+from benchmarks.campaign.plan import BUDGETS, EXPERIMENTS, Job, jobs
 from benchmarks.campaign.sets import load, names, only
 from equilib_torch import TrainOptions, fit, summarise
 from equilib_torch.commands.ending import run_command
 from equilib_torch.comparison.variants import read_variant
+from equilib_torch.training.evaluation import Evaluation
 
 Line = dict[str, Any]
 
@@ -43,7 +44,8 @@ def train(job: Job, extra: Path | None, lr: float | None) -> Line:
         if job.variant.startswith("only:"):
             dataset = only(dataset, dataset.names.index(job.variant.partition(":")[2]))
             text = "joint:fusion=sum"
-        common = TrainOptions(seed=job.seed, device="cpu", **({} if lr is None else {"lr": lr}))
+        budget = {} if ":updates=" in job.variant else BUDGETS.get(job.dataset, {})
+        common = TrainOptions(seed=job.seed, device="cpu", **budget, **({} if lr is None else {"lr": lr}))
         run = fit(read_variant(text, common).options, dataset)
         trace = [record["accuracy"] for record in run.history]
         summary = summarise(run, seconds_total=time.perf_counter() - started)
@@ -52,13 +54,10 @@ def train(job: Job, extra: Path | None, lr: float | None) -> Line:
         return {**line, "failed": " ".join(f"{type(error).__name__}: {error}".split())}
 
 
-def calibration(test: Any, bins: int = 15) -> dict[str, float] | None:
+def calibration(test: Evaluation, bins: int = 15) -> dict[str, float]:
     """Measure the expected calibration error and the mean log-likelihood of all modalities together."""
-    probabilities = getattr(test, "confidences", None)
-    if probabilities is None:
-        return {"log_likelihood": float(test.log_likelihood)}
-    right = np.asarray(test.predictions) == np.asarray(test.labels)
-    cell = np.minimum((np.asarray(probabilities) * bins).astype(int), bins - 1)
+    probabilities, right = test.confidences, test.predictions == test.labels
+    cell = np.minimum((probabilities * bins).astype(int), bins - 1)
     gaps = [abs(right[cell == k].mean() - probabilities[cell == k].mean()) * (cell == k).mean() for k in set(cell)]
     return {"log_likelihood": float(test.log_likelihood), "ece": float(sum(gaps))}
 

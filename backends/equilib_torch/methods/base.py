@@ -133,6 +133,7 @@ class Method:
             updates-per-batch, which goes into the schedule.
         ours: whether it is a method of this project; all others count as rivals.
         mapping: its usual mapping before the memory.
+        freeze: part of the updates after which the memory's order usually stays as it is.
         keep: the weights that it usually keeps, those after the last update or the best on validation.
         stack: whether its predictions are usually stacked, on validation.
     """
@@ -145,6 +146,7 @@ class Method:
     scheduled: bool = False
     ours: bool = False
     mapping: MemoryMapping = "feature"
+    freeze: float = 1 / 3
     keep: Keep = "last"
     stack: bool = False
 

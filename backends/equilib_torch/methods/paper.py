@@ -1,7 +1,8 @@
 """The form of arXiv 2506.00030, as far as its abstract and a summary of it tell: a reference for our own.
 
 The updates of `alternating`, with samples mapped as well as features before they are written into the memory, the
-memory inherited from epoch to epoch, and the best measurement on validation kept. No stacking, no coalitions.
+memory inherited from epoch to epoch and written in the last order measured, and the best measurement on validation
+kept. No stacking, no coalitions.
 """
 
 from __future__ import annotations
@@ -17,5 +18,6 @@ METHOD = Method(
     scheduled=True,
     ours=True,
     mapping="both",
+    freeze=1.0,
     keep="best",
 )

@@ -133,6 +133,7 @@ class Evaluation(NamedTuple):
         log_likelihood: mean log-probability of the label, all modalities together.
         predictions: (N,) class indices, all modalities together.
         labels: (N,) class indices.
+        confidences: (N,) probability of the predicted class, all modalities together.
     """
 
     values: np.ndarray
@@ -140,6 +141,7 @@ class Evaluation(NamedTuple):
     log_likelihood: float
     predictions: np.ndarray
     labels: np.ndarray
+    confidences: np.ndarray
 
     @property
     def is_finite(self) -> bool:
@@ -168,7 +170,7 @@ def evaluate(
     """
     was_training = network.training
     network.eval()
-    values, accuracies, likelihoods, predictions, labels = [], [], [], [], []
+    values, accuracies, likelihoods, predictions, labels, confidences = [], [], [], [], [], []
     for batch in batches:
         features = network.encode(batch)
         with around_coalitions():
@@ -179,6 +181,7 @@ def evaluate(
         likelihoods.append(log_likelihood(everything, batch.labels).cpu())
         predictions.append(everything.argmax(-1).cpu())
         labels.append(batch.labels.cpu())
+        confidences.append(everything.amax(-1).exp().cpu())
     network.train(was_training)
 
     # Summed up over all samples at the end: the result does not depend on how they were cut into batches.
@@ -191,4 +194,5 @@ def evaluate(
         log_likelihood=torch.cat(likelihoods).mean().item(),
         predictions=torch.cat(predictions).numpy(),
         labels=truth.numpy(),
+        confidences=torch.cat(confidences).numpy(),
     )

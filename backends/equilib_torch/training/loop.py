@@ -136,7 +136,7 @@ def train(state: State, until: int, *, progress: Progress | None = None) -> None
     step = make_step(state.optimiser, state.scaler, state.losses)
     network.train()
     with state.clock.measure("train"), state.own_random_streams():
-        if state.update <= state.options.memory_freeze * state.budget.n_updates:
+        if state.update <= state.options.freezes * state.budget.n_updates:
             network.fusion.follow(state.plan.order)  # a later change would undo what the memory has learned
         while state.update < until:
             plan, position = state.plan._replace(epoch=state.epoch), state.update % per_epoch

@@ -71,7 +71,7 @@ class NetworkOptions:
     memory_inherit: bool = True
     """fusion memory only: whether the memory is inherited from epoch to epoch"""
 
-    memory_freeze: float = 1 / 3
+    memory_freeze: float | None = None
     """fusion memory only: part of the updates after which the order of writing stays as it is, in [0, 1]"""
 
 
@@ -175,7 +175,7 @@ class TrainOptions(MachineOptions, TrainingOptions, MethodOptions, NetworkOption
             _require(name, value is None or value >= 1, "be at least 1", value)
         if self.updates is not None and self.epochs is not None:
             raise InputError(f"updates and epochs must not both be given, got {self.updates} and {self.epochs}")
-        _require("memory_freeze", 0 <= self.memory_freeze <= 1, "be in [0, 1]", self.memory_freeze)
+        _require("memory_freeze", 0 <= self.freezes <= 1, "be in [0, 1]", self.memory_freeze)
         for name in ("shapley_smoothing", "dropout"):
             _require(name, 0 <= getattr(self, name) < 1, "be in [0, 1)", getattr(self, name))
         _require("width", self.width > 0 and self.width % 16 == 0, "be a positive multiple of 16", self.width)
@@ -213,6 +213,11 @@ class TrainOptions(MachineOptions, TrainingOptions, MethodOptions, NetworkOption
     def chosen_mapping(self) -> MemoryMapping:
         """The mapping before the memory that was asked for, or the method's usual one."""
         return self.memory_mapping or METHODS[self.method_name].mapping
+
+    @property
+    def freezes(self) -> float:
+        """The part of the updates after which the memory's order stays: as asked for, or as is usual for the method."""
+        return METHODS[self.method_name].freeze if self.memory_freeze is None else self.memory_freeze
 
     @property
     def keeps(self) -> Keep:
