@@ -119,7 +119,9 @@ class MultimodalClassifier:
         hint = f", or its weights do not fit the modules given for {own}" if own else ""
         with _described(directory, f"the saved model is damaged{hint}"):
             network = MultimodalNetwork(config, encoders)
-            network.load_state_dict(safetensors.torch.load_file(directory / _WEIGHTS))
+            unstacked = {name: x for name, x in network.state_dict().items() if name.startswith("stacking_")}
+            # Models of 0.1.0 do not say how they are stacked: they are not.
+            network.load_state_dict({**unstacked, **safetensors.torch.load_file(directory / _WEIGHTS)})
         try:
             return cls(network.to(device))
         except (RuntimeError, AssertionError) as error:  # torch raises either for a device it does not have

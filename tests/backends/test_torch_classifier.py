@@ -159,6 +159,16 @@ def test_saving_again_replaces(make_dataset, make_network, saved, inputs):
     assert sorted(path.name for path in saved.iterdir()) == ["config.json", "model.safetensors"]
 
 
+def test_a_model_saved_before_there_was_stacking(make_dataset, make_network, saved, inputs):
+    classifier = MultimodalClassifier(make_network(make_dataset(3, kinds=KINDS, classes=CLASSES)))
+    classifier.save_pretrained(saved)
+    path = saved / "model.safetensors"
+    weights = safetensors.torch.load_file(path)
+    safetensors.torch.save_file({name: x for name, x in weights.items() if not name.startswith("stacking_")}, path)
+    loaded = MultimodalClassifier.from_pretrained(saved)
+    assert np.array_equal(loaded.predict_proba(inputs), classifier.predict_proba(inputs))
+
+
 class Canary:
     """What a pickle could do."""
 
