@@ -72,8 +72,8 @@ def read_variant(text: str, common: TrainOptions) -> Variant:
         InputError: an unknown method, name or value, named together with the variant.
 
     Example:
-        >>> read_variant("equilib:alpha=0.5:policy=random", TrainOptions(epochs=3)).options.method
-        'equilib:alpha=0.5'
+        >>> read_variant("mla:alpha=0.5:fusion=sum", TrainOptions(epochs=3)).options.method
+        'mla:alpha=0.5'
     """
     method, *items = text.split(":")
     parameters = {parameter.written for parameter in METHODS.find(method, what="methods").parameters}
