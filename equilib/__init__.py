@@ -27,7 +27,7 @@ from equilib.missing import expected_when_missing
 from equilib.schedule import Schedule, Scheduler, SchedulerState, shapley_schedule, shapley_scheduler
 from equilib.shapley import coalitions, shapley_values
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Schedule",
