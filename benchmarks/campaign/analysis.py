@@ -39,8 +39,8 @@ def paired_difference(a: Figures, b: Figures) -> Difference:
     Example:
         >>> a = {"x": {0: 0.9, 1: 0.8}, "y": {0: 0.7, 1: 0.7}}
         >>> b = {"x": {0: 0.8, 1: 0.8}, "y": {0: 0.6, 1: 0.6}}
-        >>> found = paired_difference(a, b)
-        >>> round(found.mean, 3), round(found.se_seeds, 3), round(found.se_sets, 3)
+        >>> difference = paired_difference(a, b)
+        >>> round(difference.mean, 3), round(difference.se_seeds, 3), round(difference.se_sets, 3)
         (0.075, 0.025, 0.025)
     """
     by_set, variance, freedom = {}, 0.0, 0
@@ -82,7 +82,7 @@ def best_rival(figures: Mapping[str, Figures], rivals: list[str], dataset: str) 
 
 
 def missing_rates(alone: Mapping[str, float], high: float = 0.7, low: float = 0.3) -> dict[str, dict[str, float]]:
-    """Unequal rates, as MissBench and BALM have them: the strongest modality at `high`, the others at `low`, and back.
+    """Give unequal rates as in MissBench and BALM: the strongest modality at `high`, the others at `low`, and back.
 
     Args:
         alone: accuracy of each modality alone, by name.
@@ -99,7 +99,7 @@ def missing_rates(alone: Mapping[str, float], high: float = 0.7, low: float = 0.
 
 
 def expected_accuracy(coalitions: Mapping[str, float], rates: Mapping[str, float]) -> float:
-    """Expected accuracy if each modality is absent with its own probability and at least one is kept.
+    """Compute the expected accuracy if each modality is absent with its own probability and at least one is kept.
 
     Args:
         coalitions: accuracy by coalition, "a+b".

@@ -8,11 +8,11 @@ F_m − f what those before it say,
 so that what the earlier learners know weighs less for the last one. After every tenth of the run the modality with the
 smallest sum of p(y), the probability of the true class in softmax(F_m), gets one more learner.
 
-Ours: the order is that of the data set; p(y) is a mean over the batches since the last look and over the samples that
+Ours: the order is that of the data set; p(y) is a mean over the batches since the last growth and over the samples that
 have m, so that absence does not count as weakness; the weights of the sum Σ_m F_m, which the article fits on
-validation, are left to stacking; the network's own heads learn on stopped features, so that they say something. With
-another fusion nothing can grow: every modality learns in turn by its own head, T_m = 1, and a fusion with weights in an
-update of its own, on stopped features. Only with its usual fusion is it AUG.
+validation, are left to stacking; the network's own heads learn from stopped features, so that unimodal accuracy can be
+measured. With another fusion nothing can grow: every modality learns in turn by its own head, T_m = 1, and a fusion
+with weights in an update of its own, on stopped features. Only with its usual fusion is it AUG.
 """
 
 from __future__ import annotations

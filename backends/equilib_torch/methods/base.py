@@ -18,13 +18,13 @@ from equilib_torch.parameters import Parameter
 
 
 class Plan(NamedTuple):
-    """What the last epoch's measurement says about the next one.
+    """What the last measurement says about the updates that follow.
 
     Attributes:
         order: n modality indices, in the order of their updates.
         updates: updates of each modality per batch, by modality.
-        sufficiency: what each modality can do alone, in [0, 1], by modality; see `planning.sufficiency`.
-        epoch: of this plan, from 1.
+        sufficiency: how far each modality suffices alone, in [0, 1], by modality; see `planning.sufficiency`.
+        epoch: of the update, from 1.
         progress: share of the run's updates that were made before this one, in [0, 1).
     """
 
@@ -55,7 +55,7 @@ class Update(ABC):
         Args:
             network: the one it was begun with.
             batch: with at least one sample.
-            plan: of the epoch.
+            plan: of this update.
             step: called once per update.
         """
 

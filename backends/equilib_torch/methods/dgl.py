@@ -1,8 +1,8 @@
-"""DGL, disentangled gradient learning (Wei et al., ICCV 2025): no encoder hears of the fused loss.
+"""DGL, disentangled gradient learning (Wei et al., ICCV 2025): the fused loss reaches no encoder.
 
     L = α Σ_m CE(h_m(z_m)) + CE(h(stop(z_1), …, stop(z_M)))
-Encoders and their own heads learn from the first term, the fusion from the second, in one update. What matters only
-jointly cannot reach an encoder: the fusion has to do with what unimodal training leaves in the features.
+Encoders and their own heads learn from the first term, the fusion from the second, in one update. Encoders do not learn
+what matters only jointly: the fusion has to do with what unimodal training leaves in the features.
 
 Ours: a modality's loss is over the samples that have it; where the fusion is made of the unimodal logits, those are
 stopped, too. No weight has a gradient of both terms, and AdamW divides each weight's step by the size of its gradients:

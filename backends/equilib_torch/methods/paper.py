@@ -2,7 +2,7 @@
 
 The updates of `alternating`, with samples mapped as well as features before they are written into the memory, the
 memory inherited from epoch to epoch and written in the last order measured, and the best measurement on validation
-kept. No stacking, no coalitions.
+kept (ours, as nothing is known of it). No stacking, no coalitions.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 For the first share s of the updates L = Σ_m CE(l_m), each modality's encoder and head on its own. For the rest,
     finetune=true    L = CE(l), of everything
     finetune=false   L = CE(l) of stopped features and unimodal logits: the fusion alone moves
-Reported to beat balanced joint training where encoders were undertrained ("Fusion or Confusion?", arXiv 2512.22991, is
-one source of such comparisons).
+A common baseline, reported to beat balanced joint training where encoders were undertrained; "Fusion or Confusion?"
+(arXiv 2512.22991) makes comparisons of this kind.
 
 Ours: s is a share of the same budget of updates that all methods have. A fusion without weights has nothing to learn
 from stopped features; with finetune=false every modality then goes on learning alone, which is late fusion. The

@@ -32,7 +32,7 @@ class BoostedFusion(AdditiveFusion):
 
     def __init__(self, widths: Sequence[int], n_classes: int, *, width: int) -> None:
         super().__init__()
-        # All that may be needed: a model is built from its configuration, and says itself how far it has grown.
+        # All that may be needed: a model is built from its configuration, `n_learners` is loaded with the weights.
         self.hidden = nn.ModuleList(nn.ModuleList(nn.Linear(d, width) for _ in range(MAX_LEARNERS)) for d in widths)
         self.out = nn.Linear(width, n_classes)
         self.register_buffer("n_learners", torch.ones(len(widths), dtype=torch.int64))

@@ -1,6 +1,6 @@
-"""Stacked logits: every modality's part of a sum weighed by how far its confidence can be trusted.
+"""Stacked logits: every modality's part of a sum weighed by how well it does on validation.
 
-A modality that overfits is too sure of itself and spoils every sum that it enters. With the network frozen,
+A modality that overfits is overconfident, and harms every sum that it is part of. With the network frozen,
     l*(S) = τ [ Σ_{k∈S} u_k t_k + u_0 (l(S) − Σ_{k∈S} t_k) ]  for |S| ≥ 2,   l*({k}) = l({k})
 where t_k is what modality k adds to the fused logits l(S), and the bracket behind u_0 is what the fusion adds to the
 sum: the memory's part. A fusion that is no sum has no t_k, and τ u_0 is a temperature. u = 1 and τ = 1 change nothing.
@@ -18,7 +18,7 @@ from torch import Tensor
 def stack_logits(
     logits: Tensor, terms: Sequence[Tensor] | None, present: Tensor, weights: Tensor, temperature: Tensor
 ) -> Tensor:
-    """Compute l*(S) from l(S), (..., B, n_classes).
+    """Compute the stacked logits l*(S) from l(S).
 
     Args:
         logits: (..., B, n_classes), l(S) of the modalities present.
@@ -26,6 +26,9 @@ def stack_logits(
         present: (..., B, n) bool.
         weights: (n + 1,) u_0, u_1, ..., u_n, positive.
         temperature: () τ, positive.
+
+    Returns:
+        (..., B, n_classes); those of a single modality, and of none, as they were.
 
     Example:
         >>> ones = torch.ones(1, 1)

@@ -22,9 +22,9 @@ class MaskedTransformerFusion(Fusion):
     Source: SimBaMM with one token a modality, of "Fusion or Confusion? Multimodal Complexity Is Not All You Need"
     (arXiv 2512.22991), from its summary: encoders, a linear projection each, a late-fusion transformer, a head, missing
     modalities masked. Ours, as its text was not at hand: the mean over tokens (no class token), normalisation before
-    each block, and one layer of four heads, its hidden layer twice as wide as the token: on mfeat-small (validation
-    aside, test, one seed, 20 epochs) a second layer gained nothing (.970 and .958 at two learning rates against .970
-    and .968) and took a third longer.
+    each block, and one layer of four heads, its hidden layer twice as wide as the token: on mfeat-small (test
+    accuracy, one seed, 20 epochs) a second layer gained nothing (.970 and .958 at two learning rates against .970 and
+    .968 with one) and took a third longer.
 
     Args:
         widths: features of each modality.

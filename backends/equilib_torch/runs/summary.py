@@ -19,12 +19,13 @@ _PACKAGES = ("equilib-multimodal", "numpy", "torch", "safetensors", "scikit-lear
 
 
 def summarise(run: Run, *, seconds_total: float) -> dict[str, Any]:
-    """Give everything summary.json holds; accuracies in [0, 1], all of the best epoch's network on the test split.
+    """Give everything summary.json holds; accuracies in [0, 1], all of the network that is kept on the test split.
 
     `coalition_accuracy` is that of every non-empty set of modalities, `unimodal_accuracy` that of its singletons.
     Shapley values, shares and EDM follow from the run's value function; `schedule` is weak → strong by them.
     `missing_modality` is the expected accuracy if each modality is absent with that probability and at least one is
-    kept.
+    kept. `still_rising` tells whether accuracy on validation had not settled, `per_class` holds recall, precision, F1
+    and number of test samples of every class.
 
     Args:
         run: what `fit` returned.

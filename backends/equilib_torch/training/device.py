@@ -31,7 +31,7 @@ class Machine:
     precision: str
 
     def autocast(self) -> torch.autocast:
-        """Make a context in which operations run in the precision asked for."""
+        """Make a context in which operations run in the precision of the run."""
         return torch.autocast(self.device.type, dtype=_DTYPES[self.precision], enabled=self.precision != "no")
 
     def new_scaler(self) -> torch.amp.GradScaler:

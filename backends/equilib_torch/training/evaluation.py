@@ -55,26 +55,40 @@ def sample_mean(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def class_mean(scores: Tensor, labels: Tensor) -> Tensor:
-    """Average scores (..., N) over the samples of every class, and these means over the classes there are."""
+    """Average scores (..., N) over the samples of every class, and these means over the classes there are.
+
+    Example:
+        >>> class_mean(torch.tensor([1.0, 1.0, 1.0, 0.0]), torch.tensor([0, 0, 0, 1]))
+        tensor(0.5000)
+    """
     return torch.stack([scores[..., labels == c].mean(-1) for c in np.unique(labels.numpy())], -1).mean(-1)
 
 
 def macro_f1(predicted: Tensor, labels: Tensor) -> Tensor:
-    """Compute the F1 score of every class that occurs or is predicted, and their mean, from classes (..., N)."""
+    """Average the F1 scores of all classes that occur or are predicted, from predicted classes (..., N), in [0, 1].
+
+    Example:
+        >>> macro_f1(torch.tensor([0, 0, 0, 0]), torch.tensor([0, 0, 0, 1])).round(decimals=4)  # (6/7 + 0) / 2
+        tensor(0.4286, dtype=torch.float64)
+    """
     n_classes = 1 + int(torch.maximum(predicted.max(), labels.max()))
     hit = predicted == labels
-    right, said, true = (
-        torch.stack([(chosen & (who == c)).sum(-1) for c in range(n_classes)], -1).double()
-        for chosen, who in ((hit, labels), (torch.ones_like(hit), predicted), (torch.ones_like(hit), labels))
+    n_hit, n_predicted, n_true = (
+        torch.stack([(counted & (classes == c)).sum(-1) for c in range(n_classes)], -1).double()
+        for counted, classes in ((hit, labels), (torch.ones_like(hit), predicted), (torch.ones_like(hit), labels))
     )
-    known = said + true > 0
-    return torch.where(known, 2 * right / (said + true).clamp(min=1), 0.0).sum(-1) / known.sum(-1)
+    known = n_predicted + n_true > 0
+    return torch.where(known, 2 * n_hit / (n_predicted + n_true).clamp(min=1), 0.0).sum(-1) / known.sum(-1)
 
 
 def auroc(log_probabilities: Tensor, labels: Tensor) -> Tensor:
-    """Compute the area under the ROC curve of every class against the rest, and their mean, from (..., N, n_classes).
+    """Average the areas under the ROC curve of each class against the rest, from (..., N, n_classes): (...), in [0, 1].
 
     Ties count a half. Classes that no sample has, or all have, are left out; 0.5 if none remains.
+
+    Example:
+        >>> auroc(torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.7, 0.3]]).log(), torch.tensor([0, 0, 1]))
+        tensor(0.5000, dtype=torch.float64)
     """
     areas = []
     for c in np.unique(labels.numpy()):
@@ -82,8 +96,8 @@ def auroc(log_probabilities: Tensor, labels: Tensor) -> Tensor:
         if not own.all():
             scores = log_probabilities[..., c].contiguous()
             ordered = scores.sort(-1).values
-            below, upto = (torch.searchsorted(ordered, scores, right=right) for right in (False, True))
-            ranks = (below + upto + 1).double() / 2  # from 1; equals share the mean of theirs
+            n_below, n_up_to = (torch.searchsorted(ordered, scores, right=right) for right in (False, True))
+            ranks = (n_below + n_up_to + 1).double() / 2  # from 1; equals share the mean of theirs
             n_own, n_rest = own.sum(), (~own).sum()
             areas.append((ranks[..., own].sum(-1) - n_own * (n_own + 1) / 2) / (n_own * n_rest))
     if not areas:
@@ -167,6 +181,9 @@ def evaluate(
         batches: the samples.
         value: what a coalition is worth.
         around_coalitions: makes a context in which the coalitions of each batch are computed, such as a clock's.
+
+    Returns:
+        Values, accuracies and predictions on all samples; where they are not finite, `is_finite` says so.
     """
     was_training = network.training
     network.eval()

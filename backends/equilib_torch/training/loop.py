@@ -42,7 +42,7 @@ class Run(NamedTuple):
     Attributes:
         network: as it was after the update whose weights are kept, stacked if the options say so.
         dataset: what it was trained on.
-        options: what was asked for.
+        options: of the run.
         history: one record per measurement on validation, with the mean loss of the updates before it; never stacked.
         updates: number of updates made.
         epochs: passes over the training split that they began.
@@ -137,7 +137,7 @@ def train(state: State, until: int, *, progress: Progress | None = None) -> None
     network.train()
     with state.clock.measure("train"), state.own_random_streams():
         if state.update <= state.options.freezes * state.budget.n_updates:
-            network.fusion.follow(state.plan.order)  # a later change would undo what the memory has learned
+            network.fusion.follow(state.plan.order)  # a later change could undo what the memory has learned
         while state.update < until:
             plan, position = state.plan._replace(epoch=state.epoch), state.update % per_epoch
             if position == 0:

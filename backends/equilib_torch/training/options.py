@@ -89,7 +89,7 @@ class MethodOptions:
     """what a coalition of modalities is worth on validation (see --list values)"""
 
     shapley_smoothing: float = 0.0
-    """weight of earlier epochs in the Shapley values that the order follows, in [0, 1)"""
+    """weight of earlier measurements in the Shapley values that the order follows, in [0, 1)"""
 
     keep: Keep | None = None
     """which weights are kept: those after the last update, or the best on validation; default: the method's usual"""
@@ -206,27 +206,27 @@ class TrainOptions(MachineOptions, TrainingOptions, MethodOptions, NetworkOption
 
     @property
     def chosen_fusion(self) -> str:
-        """The fusion asked for, or the method's usual one."""
+        """The fusion of the run: the option, or the method's usual one."""
         return self.fusion or METHODS[self.method_name].fusion
 
     @property
     def chosen_mapping(self) -> MemoryMapping:
-        """The mapping before the memory that was asked for, or the method's usual one."""
+        """The mapping before the memory: the option, or the method's usual one."""
         return self.memory_mapping or METHODS[self.method_name].mapping
 
     @property
     def freezes(self) -> float:
-        """The part of the updates after which the memory's order stays: as asked for, or as is usual for the method."""
+        """The part of the updates after which the memory's order stays: the option, or what is usual for the method."""
         return METHODS[self.method_name].freeze if self.memory_freeze is None else self.memory_freeze
 
     @property
     def keeps(self) -> Keep:
-        """Which weights are kept: as asked for, or as is usual for the method."""
+        """Which weights are kept: the option, or what is usual for the method."""
         return self.keep or METHODS[self.method_name].keep
 
     @property
     def stacks(self) -> bool:
-        """Whether predictions are stacked: as asked for, or as is usual for the method."""
+        """Whether predictions are stacked: the option, or what is usual for the method."""
         return METHODS[self.method_name].stack if self.stack is None else self.stack
 
 

@@ -1,4 +1,4 @@
-"""When a run measures and how fast it learns, and from a measured coalition table to the next plan."""
+"""How long a run is, when it measures, how fast it learns, and which plan follows from a measurement."""
 
 from __future__ import annotations
 
@@ -40,11 +40,20 @@ BATCH_SIZE, UPDATES, EPOCHS = 64, 600, 20
 
 _MEASUREMENTS, _FEWEST = 15, 4
 _SHARE = 0.05
-"""Of a run's work: more is not spent on measuring, as long as `_FEWEST` measurements fit into it."""
+"""Part of a run's work that measuring may take; `_FEWEST` measurements are made all the same."""
 
 
 def plan_budget(options: TrainOptions, n_train: int, n_val: int, n_modalities: int) -> Budget:
-    """Plan a run of `options` on `n_train` samples, measured on `n_val`: after every epoch if a few are asked for.
+    """Plan how many updates a run makes and when every coalition is measured.
+
+    By default 600 updates, or those of 20 epochs where these are more, measured as `measurement_points` says. With
+    `options.epochs` it is measured after every epoch, or at 15 evenly spaced updates if there are more epochs (ours).
+
+    Args:
+        options: of the run.
+        n_train: training samples, at least 1.
+        n_val: validation samples, at least 1.
+        n_modalities: at least 1.
 
     Example:
         >>> budget = plan_budget(TrainOptions(), n_train=500, n_val=100, n_modalities=2)
@@ -69,8 +78,14 @@ def measurement_points(n_updates: int, batch_size: int, n_val: int, n_modalities
     under 4. A sample's update is counted as three passes through its encoders, forward and backward; measuring as one,
     and one more for every 64 coalitions. Ours.
 
+    Args:
+        n_updates: of the run, at least 1.
+        batch_size: samples of one update.
+        n_val: samples that are measured on, at least 1.
+        n_modalities: n, for 2ⁿ coalitions.
+
     Returns:
-        Numbers of the updates after which is measured, ascending, from 1 to `n_updates`.
+        Numbers of the updates after which every coalition is measured, ascending, from 1 to `n_updates`.
 
     Example:
         >>> measurement_points(600, 64, 100, 2)[:3], measurement_points(600, 64, 100, 2)[-1]
@@ -87,7 +102,12 @@ def _spread(n_updates: int, n_points: int) -> tuple[int, ...]:
 
 
 def learning_rate(options: TrainOptions, budget: Budget, update: int) -> float:
-    """Compute the learning rate of an update, counted from 0: half a cosine from `lr` to 0.
+    """Compute the learning rate of an update: half a cosine, from `options.lr` at update 0 towards 0 at the last.
+
+    Args:
+        options: of the run.
+        budget: of the run.
+        update: number of updates made before it, from 0.
 
     Example:
         >>> options = TrainOptions(updates=4, lr=0.1)
@@ -165,6 +185,6 @@ def sufficiency(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def make_plan(schedule: Schedule, values: npt.NDArray[np.float64] | None, epoch: int = 1) -> Plan:
-    """Make the plan of an epoch from a schedule and the table behind it, None before the first measurement."""
+    """Make a plan from a schedule and the coalition table behind it, None before the first measurement."""
     known = np.ones(len(schedule.order)) if values is None else sufficiency(values)
     return Plan(tuple(map(int, schedule.order)), tuple(map(int, schedule.updates)), tuple(map(float, known)), epoch)
