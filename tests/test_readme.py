@@ -13,10 +13,15 @@ import pytest
 
 import equilib
 from equilib.estimators import ESTIMATORS
+from equilib.schedule import POLICIES
 from equilib_torch import TrainOptions, fit, load_dataset, summarise
 from equilib_torch.commands.compare import compare_command
 from equilib_torch.commands.train import train_command
 from equilib_torch.comparison.variants import read_variant
+from equilib_torch.data import DATASETS
+from equilib_torch.methods import METHODS
+from equilib_torch.network import ENCODERS, FUSIONS
+from equilib_torch.training.evaluation import VALUES
 
 ROOT = Path(__file__).parents[1]
 README, CORE, TORCH, BENCHMARKS = (
@@ -138,6 +143,15 @@ def test_the_core_guide_lists_every_function_and_estimator():
     listed = re.findall(r"^\| `(\w+)\(", CORE, re.MULTILINE)
     assert sorted(listed) == sorted(name for name in equilib.__all__ if name.islower())
     assert re.findall(r"^\| `([a-z-]+)` \|", CORE, re.MULTILINE) == list(ESTIMATORS)
+
+
+@pytest.mark.parametrize(
+    "known",
+    [METHODS, FUSIONS, ENCODERS, VALUES, DATASETS, POLICIES],
+    ids=["methods", "fusions", "encoders", "values", "datasets", "policies"],
+)
+def test_the_training_guide_names_everything_there_is_to_choose(known):
+    assert [name for name in known if f"`{name}`" not in TORCH] == []
 
 
 def test_summary_keys_are_those_of_a_run():
