@@ -46,7 +46,7 @@ class Standardise(nn.Module):
         """(B, ..., n_features) of any real dtype -> the same shape in the network's dtype."""
         wide = torch.float32 if x.dtype in _FEW_DIGITS else torch.float64
         # A mean of no more digits than the values have: what never varies becomes 0 in any dtype.
-        mean = self.mean if x.dtype == torch.float64 else self.mean.float()
+        mean = self.mean.float() if x.dtype == torch.float32 or x.dtype in _FEW_DIGITS else self.mean
         return ((x.to(wide) - mean.to(wide)) / self.sd.to(wide)).to(self.result.dtype)
 
     def fit(self, modality: Modality, rows: np.ndarray) -> None:
