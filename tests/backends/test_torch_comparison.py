@@ -176,7 +176,8 @@ def test_the_table_follows_from_the_directory_alone(finished):
 @pytest.mark.parametrize(("what", "known"), [("datasets", DATASETS), ("methods", METHODS)])
 def test_list(capsys, what, known):
     assert main(["--list", what]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(known)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if line[0] != " "] == list(known)
 
 
 def test_help_names_every_option(capsys):
@@ -187,7 +188,7 @@ def test_help_names_every_option(capsys):
     for name in ({*vars(TrainOptions())} - {"method", "seed"}) | {"methods", "seeds", "jobs"}:
         assert f"--{name.replace('_', '-')}" in out
     assert all(f"--{name} " not in out for name in ("method", "seed"))
-    assert ",".join([*METHODS, "joint:fusion=memory"]) in "".join(out.split())
+    assert "every method and joint:fusion=memory" in " ".join(out.split())
 
 
 def test_a_configuration_can_say_all(command, data, tmp_path):

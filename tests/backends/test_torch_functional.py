@@ -40,11 +40,15 @@ ARGUMENTS = {
     "agm_ratios": lambda: (torch.tensor([0.3, torch.nan, 1.5]),),
     "agm_scales": lambda: (torch.tensor([0.3, torch.nan, 1.5]), torch.tensor([0.5, 0.0, 1.0]), 2.0),
     "blend_weights": lambda: (losses(), losses(), torch.full((N,), 1 / N)),
+    "boosting_loss": lambda: (torch.randn(B, 2, C), labels(), present()[:, 0]),
     "detach_all_but": lambda: (logits(), 1),
+    "disentangled_loss": lambda: ([torch.randn(B, D)], labels(), present()[:, :1]),
     "distillation_target": lambda: (logits()[0], labels(), 0.5),
     "drop_modalities": lambda: (present(), 0.5),
     "ensemble_probabilities": lambda: (logits(), labels(), present()),
+    "least_sure_modality": lambda: (torch.randn(N, B, C), present()),
     "modulate_gradient": lambda: (torch.randn(3, 4), 0.5),
+    "more_vs_fewer_loss": lambda: (torch.rand(B), torch.rand(B)),
     "move_prototypes": lambda: (torch.randn(C, D), torch.arange(C) < 2, torch.randn(B, D), labels()),
     "ogm_scales": lambda: (torch.rand(N), 0.5),
     "ogm_scores": lambda: (logits(), labels(), present()),
@@ -60,6 +64,8 @@ ARGUMENTS = {
     "update_means": lambda: (torch.rand(N), torch.tensor([0, 1, 2]), torch.tensor([0.5, torch.nan, 1.0])),
     "update_projection": lambda: (torch.eye(D, dtype=torch.float64), torch.randn(D), 0.5),
 }
+HEAD = torch.nn.Linear(D, C)
+KEYWORDS = {"disentangled_loss": {"heads": [HEAD], "fuse": lambda features: HEAD(features[0])}}
 FUNCTIONS = [name for name in functional.__all__ if inspect.isfunction(getattr(functional, name))]
 
 
@@ -92,7 +98,7 @@ def test_a_formula_changes_nothing_and_gives_the_same_again(name):
     before, results = deepcopy(arguments), []
     for _ in range(2):
         torch.manual_seed(3)
-        results.append(flat(function(*arguments)))
+        results.append(flat(function(*arguments, **KEYWORDS.get(name, {}))))
     for a, b in (*zip(flat(arguments), flat(before), strict=True), *zip(*results, strict=True)):
         torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
 
