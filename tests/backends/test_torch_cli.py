@@ -436,8 +436,6 @@ def test_as_a_module(save, tmp_path):
     assert "test accuracy" in done.stdout
     assert "epoch 1" in done.stderr  # the progress
     assert (tmp_path / "run" / "summary.json").is_file()
-    wrong = python("-m", "equilib.train", *argv, "--epochs", "0")
-    refused((wrong.returncode, wrong.stdout, messages(wrong.stderr)), "epochs must be at least 1")
 
 
 def test_a_real_interruption(save, tmp_path):
@@ -510,10 +508,10 @@ def test_without_the_extra_what_needs_it_is_not_listed(what):
 
 def test_help_and_lists_in_ascii_and_without_docstrings():
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    for argv in (["compare", "--help"], ["train", "--list", "methods"]):
+    for argv, word in ((["compare", "--help"], "Shapley"), (["train", "--list", "methods"], "equilib")):
         done = python("-OO", "-W", "error", "-m", "equilib", *argv, env=environment)
         assert (done.returncode, done.stderr) == (0, ""), argv
-        assert "Shapley" in done.stdout
+        assert word in done.stdout
 
 
 def test_help_loads_nothing_that_trains_or_draws():

@@ -41,11 +41,12 @@ ARGUMENTS = {
     "agm_scales": lambda: (torch.tensor([0.3, torch.nan, 1.5]), torch.tensor([0.5, 0.0, 1.0]), 2.0),
     "blend_weights": lambda: (losses(), losses(), torch.full((N,), 1 / N)),
     "boosting_loss": lambda: (torch.randn(B, 2, C), labels(), present()[:, 0]),
+    "deferred_loss": lambda: (logits(), [torch.randn(B, C), None, torch.randn(B, C)]),
     "detach_all_but": lambda: (logits(), 1),
     "disentangled_loss": lambda: ([torch.randn(B, D)], labels(), present()[:, :1]),
-    "distillation_target": lambda: (logits()[0], labels(), 0.5),
     "drop_modalities": lambda: (present(), 0.5),
     "ensemble_probabilities": lambda: (logits(), labels(), present()),
+    "half_coalitions": lambda: (present(), 1),
     "least_sure_modality": lambda: (torch.randn(N, B, C), present()),
     "modulate_gradient": lambda: (torch.randn(3, 4), 0.5),
     "more_vs_fewer_loss": lambda: (torch.rand(B), torch.rand(B)),
@@ -112,15 +113,6 @@ def test_a_gradient_flows_into_one_modality():
     assert all(torch.equal(a, b) for a, b in zip(seen, features, strict=True))
     torch.stack(seen).sum().backward()
     assert [z.grad is not None for z in features] == [False, True, False]
-
-
-def test_a_distillation_target_is_a_cross_entropy_of_both():
-    fused, own, alpha = torch.randn(B, C, requires_grad=True), torch.randn(B, C), 0.7
-    target = functional.distillation_target(fused, labels(), alpha)
-    assert not target.requires_grad
-    expected = cross_entropy(own, labels()) + alpha * cross_entropy(own, fused.detach().softmax(1))
-    everybody = torch.ones(B, 1, dtype=torch.bool)
-    torch.testing.assert_close(functional.unimodal_losses([own], labels(), everybody, target)[0], expected)
 
 
 # --- ogm-ge ----------------------------------------------------------------------------------------------------------

@@ -107,8 +107,7 @@ def test_the_rest_of_a_run_is_the_same(case, method):
     assert_same_state(moved_on(first, 24), fresh)
 
 
-@pytest.mark.parametrize("method", list(METHODS))
-@pytest.mark.parametrize("update", [2, 7])
+@pytest.mark.parametrize(("method", "update"), [*((method, 7) for method in METHODS), ("equilib", 2), ("pmr", 2)])
 def test_a_state_of_mid_epoch_goes_on_too(case, method, update):
     options, dataset = case(method, epochs=3)
     whole, first, fresh = (State.create(options, dataset) for _ in range(3))
@@ -175,10 +174,8 @@ def test_it_holds_copies(case):
 def test_what_the_memory_collected_is_in_it(case):
     options, dataset = case()
     buffers = moved_on(State.create(options, dataset), 2).state_dict()["buffers"]
-    assert {name: bool(buffer.any()) for name, buffer in buffers.items()} == {
-        "fusion.memory.collected": True,
-        "fusion.memory.n_collected": True,
-    }
+    collected = {name for name, buffer in buffers.items() if buffer.any()}
+    assert collected == {"fusion.memory.collected", "fusion.memory.n_collected"}
 
 
 def test_a_state_of_another_run_is_refused(case):
@@ -202,7 +199,7 @@ def test_fit_refuses_a_state_of_other_options_or_data(case):
 
 
 def test_a_run_is_finished_without_touching_its_state(case):
-    options, dataset = case()
+    options, dataset = case(stack=False)
     state = State.create(options, dataset)
     with pytest.raises(InputError, match="state must have been measured once or more"):
         finish(state)
