@@ -26,6 +26,14 @@ SIZES = st.sampled_from((1, 2, 5))
 NAMESPACES: dict[str, Any] = {"numpy": np, "strict": array_api_strict, "torch": torch, "jax": jax.numpy}
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Run the whole suite in two processes, unless told otherwise by -n; a file or a test by itself in this one."""
+    whole = config.args_source is not pytest.Config.ArgsSource.ARGS
+    if whole and config.pluginmanager.hasplugin("xdist") and config.option.numprocesses is None:
+        config.option.numprocesses, config.option.dist = 2, "worksteal"
+
+
 class Kind(NamedTuple):
     """An array library and a floating dtype of it."""
 

@@ -18,12 +18,11 @@ import yaml
 import equilib
 from equilib import _commands
 from equilib.train import main
-from equilib_torch import TrainOptions
+from equilib_torch import TrainOptions, runs
 from equilib_torch.data import DATASETS
 from equilib_torch.methods import METHODS
 from equilib_torch.methods.base import stateless
 from equilib_torch.network import ENCODERS, FUSIONS
-from equilib_torch.training import loop
 from equilib_torch.training.evaluation import VALUES
 from equilib_torch.training.options import GROUPS
 
@@ -51,7 +50,7 @@ def save(tmp_path):
 
 @pytest.fixture
 def command(save, capsys):
-    """Run the command in this process on a tiny data set; (exit code, output, lines on stderr but the progress bar)."""
+    """Run the command in this process on a tiny data set; (exit code, output, lines on stderr but the progress)."""
 
     def run(*argv, dataset=None):
         small = ["--dataset", dataset or save(), "--epochs", "1", "--batch-size", "8", "--width", "16"]
@@ -63,9 +62,8 @@ def command(save, capsys):
 
 
 def messages(err):
-    """Lines on standard error, without the progress bar, which rewrites its own line."""
-    lines = err.replace("\r", "\n").splitlines()
-    return [line for line in lines if line.strip() and not re.match(r"(epoch \d+(/\d+)?:)? *\d+%\|", line)]
+    """Lines on standard error, without those of the progress."""
+    return [line for line in err.splitlines() if not re.match(r" *\d+%  epoch ", line)]
 
 
 def refused(result, message):
@@ -98,7 +96,7 @@ def test_options_reach_the_run(command, monkeypatch):
         requests.append((options, dataset.name))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "fit", stop)
+    monkeypatch.setattr(runs.train, "fit", stop)
     argv = (
         "--encoder a=mlp b=mlp --policy random --coalition-value probability --shapley-smoothing 0.5 --lr 0.01 "
         "--method equilib:updates-per-batch=5:own=false --memory-inherit false --memory-mapping both"
@@ -436,10 +434,8 @@ def test_as_a_module(save, tmp_path):
     done = python("-W", "error", "-m", "equilib.train", *argv, "--output", str(tmp_path / "run"))
     assert (done.returncode, messages(done.stderr)) == (0, [])
     assert "test accuracy" in done.stdout
-    assert "epoch 1" in done.stderr  # the progress bar
+    assert "epoch 1" in done.stderr  # the progress
     assert (tmp_path / "run" / "summary.json").is_file()
-    wrong = python("-m", "equilib.train", *argv, "--epochs", "0")
-    refused((wrong.returncode, wrong.stdout, messages(wrong.stderr)), "epochs must be at least 1")
 
 
 def test_a_real_interruption(save, tmp_path):
@@ -512,10 +508,10 @@ def test_without_the_extra_what_needs_it_is_not_listed(what):
 
 def test_help_and_lists_in_ascii_and_without_docstrings():
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    for argv in (["compare", "--help"], ["train", "--list", "methods"]):
+    for argv, word in ((["compare", "--help"], "Shapley"), (["train", "--list", "methods"], "equilib")):
         done = python("-OO", "-W", "error", "-m", "equilib", *argv, env=environment)
         assert (done.returncode, done.stderr) == (0, ""), argv
-        assert "Shapley" in done.stdout
+        assert word in done.stdout
 
 
 def test_help_loads_nothing_that_trains_or_draws():

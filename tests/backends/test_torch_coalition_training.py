@@ -7,12 +7,12 @@ from functools import partial
 
 import pytest
 import torch
+from combinations import with_fusions
 from methods_reference import Recorder, assert_same, fused_loss, make_case, mean, nll, prediction, samples_with
 
 from equilib_torch import TrainOptions, fit
 from equilib_torch.methods import METHODS, Plan, Setting
 from equilib_torch.methods.equilib import half_coalitions, random_coalitions
-from equilib_torch.network import FUSIONS
 
 RULES = ("alternating", "simultaneous")
 
@@ -77,11 +77,10 @@ def split_by_encoder(found):
     return of_encoders, {name: g for name, g in found.items() if name not in of_encoders}
 
 
-CASES = [(1, 0, False), (2, 0, False), (2, 0.4, True), (3, 0, False), (3, 0.4, True)]
+CASES = with_fusions([(1, 0, False), (2, 0, False), (2, 0.4, True), (3, 0, False), (3, 0.4, True)])
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
-@pytest.mark.parametrize(("n", "missing", "gone"), CASES)
+@pytest.mark.parametrize(("fusion", "n", "missing", "gone"), CASES)
 def test_alternating_by_the_formula(case, fusion, n, missing, gone):
     """In double precision: updates one after the other blow roundings up."""
     network, batches, step = case(fusion, n, missing, gone=gone)
@@ -114,8 +113,7 @@ def test_alternating_by_the_formula(case, fusion, n, missing, gone):
         assert not any(g.any() for g in shared.values())
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
-@pytest.mark.parametrize(("n", "missing", "gone"), CASES)
+@pytest.mark.parametrize(("fusion", "n", "missing", "gone"), CASES)
 def test_simultaneous_by_the_formula(case, fusion, n, missing, gone):
     network, batches, step = case(fusion, n, missing, gone=gone)
     network.double()

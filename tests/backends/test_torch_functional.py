@@ -40,11 +40,16 @@ ARGUMENTS = {
     "agm_ratios": lambda: (torch.tensor([0.3, torch.nan, 1.5]),),
     "agm_scales": lambda: (torch.tensor([0.3, torch.nan, 1.5]), torch.tensor([0.5, 0.0, 1.0]), 2.0),
     "blend_weights": lambda: (losses(), losses(), torch.full((N,), 1 / N)),
+    "boosting_loss": lambda: (torch.randn(B, 2, C), labels(), present()[:, 0]),
+    "deferred_loss": lambda: (logits(), [torch.randn(B, C), None, torch.randn(B, C)]),
     "detach_all_but": lambda: (logits(), 1),
-    "distillation_target": lambda: (logits()[0], labels(), 0.5),
+    "disentangled_loss": lambda: ([torch.randn(B, D)], labels(), present()[:, :1]),
     "drop_modalities": lambda: (present(), 0.5),
     "ensemble_probabilities": lambda: (logits(), labels(), present()),
+    "half_coalitions": lambda: (present(), 1),
+    "least_sure_modality": lambda: (torch.randn(N, B, C), present()),
     "modulate_gradient": lambda: (torch.randn(3, 4), 0.5),
+    "more_vs_fewer_loss": lambda: (torch.rand(B), torch.rand(B)),
     "move_prototypes": lambda: (torch.randn(C, D), torch.arange(C) < 2, torch.randn(B, D), labels()),
     "ogm_scales": lambda: (torch.rand(N), 0.5),
     "ogm_scores": lambda: (logits(), labels(), present()),
@@ -60,6 +65,8 @@ ARGUMENTS = {
     "update_means": lambda: (torch.rand(N), torch.tensor([0, 1, 2]), torch.tensor([0.5, torch.nan, 1.0])),
     "update_projection": lambda: (torch.eye(D, dtype=torch.float64), torch.randn(D), 0.5),
 }
+HEAD = torch.nn.Linear(D, C)
+KEYWORDS = {"disentangled_loss": {"heads": [HEAD], "fuse": lambda features: HEAD(features[0])}}
 FUNCTIONS = [name for name in functional.__all__ if inspect.isfunction(getattr(functional, name))]
 
 
@@ -92,7 +99,7 @@ def test_a_formula_changes_nothing_and_gives_the_same_again(name):
     before, results = deepcopy(arguments), []
     for _ in range(2):
         torch.manual_seed(3)
-        results.append(flat(function(*arguments)))
+        results.append(flat(function(*arguments, **KEYWORDS.get(name, {}))))
     for a, b in (*zip(flat(arguments), flat(before), strict=True), *zip(*results, strict=True)):
         torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
 
@@ -106,15 +113,6 @@ def test_a_gradient_flows_into_one_modality():
     assert all(torch.equal(a, b) for a, b in zip(seen, features, strict=True))
     torch.stack(seen).sum().backward()
     assert [z.grad is not None for z in features] == [False, True, False]
-
-
-def test_a_distillation_target_is_a_cross_entropy_of_both():
-    fused, own, alpha = torch.randn(B, C, requires_grad=True), torch.randn(B, C), 0.7
-    target = functional.distillation_target(fused, labels(), alpha)
-    assert not target.requires_grad
-    expected = cross_entropy(own, labels()) + alpha * cross_entropy(own, fused.detach().softmax(1))
-    everybody = torch.ones(B, 1, dtype=torch.bool)
-    torch.testing.assert_close(functional.unimodal_losses([own], labels(), everybody, target)[0], expected)
 
 
 # --- ogm-ge ----------------------------------------------------------------------------------------------------------

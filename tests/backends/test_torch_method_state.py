@@ -65,9 +65,11 @@ def assert_can_be_saved(state):
     assert isinstance(state, dict | list | torch.Tensor | int | float)
 
 
-@pytest.mark.parametrize("fusion", ["concat", "memory"])
-@pytest.mark.parametrize("stopped_after", [3, 7])  # an epoch, and in the middle of one that begins with an estimate
-@pytest.mark.parametrize("method", list(METHODS))
+# After an epoch, and in the middle of one that begins with an estimate.
+@pytest.mark.parametrize(
+    ("method", "stopped_after", "fusion"),
+    [*((name, 7, "memory") for name in METHODS), *((name, 3, "concat") for name in REMEMBERING)],
+)
 def test_a_state_put_into_a_fresh_run_gives_the_same_updates(case, method, stopped_after, fusion):
     one = Trial(method, case(fusion))
     one.run(0, stopped_after)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from combinations import PAIRS, with_fusions
 from methods_reference import Recorder, assert_same, begin, calls_of, descend, gradients_of, moved_parts
 
 from equilib import Schedule, coalitions
@@ -98,8 +99,7 @@ def test_unimodal_losses_do_not_see_who_is_absent(case, soft):
 # --- alternating -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
-@pytest.mark.parametrize("missing", [0.0, 0.4])
+@pytest.mark.parametrize(("fusion", "missing"), with_fusions([(0.0,), (0.4,)]))
 def test_alternating_updates_one_encoder_after_the_other(case, fusion, missing):
     network, batch, step = case(fusion, missing=missing)
     begin("alternating", network)(network, batch, PLAN, step)
@@ -112,8 +112,7 @@ def test_alternating_updates_one_encoder_after_the_other(case, fusion, missing):
         assert (fusion in WITHOUT_WEIGHTS) != any(part.startswith("fusion.") for part in moved)
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
-@pytest.mark.parametrize("missing", [0.0, 0.4])
+@pytest.mark.parametrize(("fusion", "missing"), with_fusions([(0.0,), (0.4,)]))
 def test_alternating_loss_and_gradients_by_the_formula(case, make_network, fusion, missing):
     network, batch, step = case(fusion, missing=missing)
     reference = case(fusion, missing=missing)[0]
@@ -154,8 +153,7 @@ def test_alternating_further_updates_lower_the_loss(case):
 # --- the others ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
-@pytest.mark.parametrize("missing", [0.0, 0.4])
+@pytest.mark.parametrize(("fusion", "missing"), with_fusions([(0.0,), (0.4,)]))
 @pytest.mark.parametrize("method", ["joint", "joint-unimodal", "late-fusion"])
 def test_one_update_by_the_formula(case, method, fusion, missing):
     network, batch, step = case(fusion, missing=missing)
@@ -197,8 +195,7 @@ def test_late_fusion_trains_each_modality_as_if_it_were_alone(case, fusion):
     assert moves_fusion == (fusion not in WITHOUT_WEIGHTS)
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
-@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize(("method", "fusion"), PAIRS)
 def test_a_batch_in_which_nobody_has_a_modality(case, method, fusion):
     network, batch, step = case(fusion, missing=0.3)
     batch.present[:, 1] = False

@@ -9,6 +9,7 @@ from functools import partial
 import newer_methods_reference as written_out
 import pytest
 import torch
+from combinations import with_fusions
 from methods_reference import assert_same, gradients_of, make_case, own_loss
 from newer_methods_reference import begin, plan_at
 
@@ -49,8 +50,9 @@ def names_of(kind, n=3):
 # --- by the formula --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
-@pytest.mark.parametrize(("n", "missing", "gone"), [(1, 0, False), (2, 0.4, True), (3, 0.4, False)])
+@pytest.mark.parametrize(
+    ("fusion", "n", "missing", "gone"), with_fusions([(1, 0, False), (2, 0.4, True), (3, 0.4, False)])
+)
 @pytest.mark.parametrize(("method", "reference", "parameters"), METHODS)
 def test_losses_and_gradients_by_the_formula(case, method, reference, parameters, fusion, n, missing, gone):
     network, batches, step = case(fusion, n, missing, gone=gone)
@@ -75,8 +77,7 @@ def test_losses_and_gradients_by_the_formula(case, method, reference, parameters
         assert all(module.training for module in network.modules())
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
-@pytest.mark.parametrize("precision", ["no", "bf16"])
+@pytest.mark.parametrize(("fusion", "precision"), with_fusions([("no",), ("bf16",)]))
 @pytest.mark.parametrize(("method", "reference", "parameters"), METHODS)
 @pytest.mark.parametrize("progress", [0.0, 0.9])
 def test_updates_are_finite_and_encoders_move_in_any_precision(

@@ -10,6 +10,7 @@ import methods_reference as written_out
 import numpy as np
 import pytest
 import torch
+from combinations import with_fusions
 from methods_reference import (
     Recorder,
     assert_same,
@@ -60,8 +61,9 @@ class Rehearsals:
 # --- by the formula --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
-@pytest.mark.parametrize(("n", "missing", "gone"), [(1, 0, False), (2, 0, False), (2, 0.4, True), (3, 0.4, True)])
+@pytest.mark.parametrize(
+    ("fusion", "n", "missing", "gone"), with_fusions([(1, 0, False), (2, 0, False), (2, 0.4, True), (3, 0.4, True)])
+)
 @pytest.mark.parametrize(
     ("method", "parameters"),
     [

@@ -291,9 +291,10 @@ def test_standard_output_costs_no_run(out, tmp_path, monkeypatch, capsys):
     argv = ["--dataset", tmp_path / "ρ.npz", *OPTIONS, "--epochs", "1", "--output", tmp_path / "run"]
     assert command(*argv) == 0
     assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
-    assert "equilib: warning: standard output: " in capsys.readouterr().err
     if isinstance(out, io.TextIOWrapper):
         assert b"\\U0001f600" in out.buffer.getvalue()
+    else:
+        assert "equilib: warning: standard output: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("err", [Refusing(), narrow("ascii"), None], ids=["full", "ascii", "closed"])
@@ -330,19 +331,10 @@ def test_results_that_cannot_be_written_are_printed(data, tmp_path, monkeypatch,
 
 @pytest.mark.slow
 def test_a_real_run_without_streams_under_a_notebook_backend(data, tmp_path):
-    """Descriptors 1 and 2 are closed, so that files of the run could be mistaken for them."""
+    """Descriptor 2 is closed, so that a file of the run could be mistaken for it; what 1 leads to is full."""
     argv = ["--dataset", str(data), *OPTIONS, "--epochs", "1", "--output", str(tmp_path / "run")]
-    script = f"exec {shlex.join([sys.executable, '-m', 'equilib.train', *argv])} >&- 2>&-"
+    script = f"exec {shlex.join([sys.executable, '-m', 'equilib.train', *argv])} >/dev/full 2>&-"
     env = {**os.environ, "MPLBACKEND": "module://not.installed", "OMP_NUM_THREADS": "1"}
     assert subprocess.run(["/bin/sh", "-c", script], env=env, check=False).returncode == 0
     assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
     assert len(lines(tmp_path / "run")) == 1
-
-
-@pytest.mark.slow
-def test_a_real_full_device_leaves_exit_code_0(data, tmp_path):
-    argv = ["--dataset", str(data), *OPTIONS, "--epochs", "1", "--output", str(tmp_path / "run")]
-    with open("/dev/full", "w") as full:  # noqa: PTH123  # a device, not a path of ours
-        code = subprocess.run([sys.executable, "-m", "equilib.train", *argv], stdout=full, stderr=full, check=False)
-    assert code.returncode == 0
-    assert (tmp_path / "run" / "summary.json").is_file()

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from combinations import PAIRS
 
 from equilib import contribution_shares, edm, shapley_scheduler, shapley_values
 from equilib_torch import InputError, fit, load_dataset, summarise
@@ -79,9 +80,12 @@ def close(value):
 # --- every combination -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
-@pytest.mark.parametrize("method", list(METHODS))
-@pytest.mark.parametrize("n", [1, 2, 3, 8])
+EVERY = [(method, fusion, 3) for method, fusion in PAIRS]
+EVERY += [(method, "memory", 1) for method in METHODS] + [("equilib", fusion, 1) for fusion in FUSIONS]
+EVERY += [(method, "memory", 2) for method in METHODS] + [("equilib", "memory", 8), ("joint", "concat", 8)]
+
+
+@pytest.mark.parametrize(("method", "fusion", "n"), sorted(set(EVERY)))
 def test_every_method_trains_every_fusion(train, method, fusion, n):
     run = train(n, method=method, fusion=fusion, epochs=1)
     (record,) = run.history
@@ -421,8 +425,7 @@ def test_the_value_decides_the_contributions(train):
 # --- precision, faults -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", list(METHODS))
-@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize(("method", "fusion"), PAIRS)
 def test_bf16_is_close_to_float32(train, method, fusion):
     options = {"method": method, "fusion": fusion, "memory_mapping": "both", "dropout": 0.0, "epochs": 1}
     half, full = train(2, precision="bf16", **options), train(2, **options)

@@ -14,18 +14,18 @@ from equilib_torch.methods import METHODS
 
 def test_a_variant_says_what_differs_from_the_others():
     common = TrainOptions(epochs=3, lr=0.1, seed=7)
-    options = read_variant("equilib:policy=random:alpha=0.5:encoder=a=mlp:lr=0.2:encoder=b=mlp", common).options
+    options = read_variant("equilib:policy=random:own=false:encoder=a=mlp:lr=0.2:encoder=b=mlp", common).options
     assert options == TrainOptions(
-        epochs=3, lr=0.2, seed=7, policy="random", method="equilib:alpha=0.5", encoder=["a=mlp", "b=mlp"]
+        epochs=3, lr=0.2, seed=7, policy="random", method="equilib:own=false", encoder=["a=mlp", "b=mlp"]
     )
 
 
 @pytest.mark.parametrize("method", list(METHODS))
 def test_every_parameter_of_a_method_can_be_set(method):
     for parameter in METHODS[method].parameters:
-        value = parameter.trials[0] if parameter.trials else 7
-        options = read_variant(f"{method}:width=32:{parameter.written}={value}", TrainOptions()).options
-        assert options.parameters[parameter.name] == value
+        values = parameter.trials or parameter.choices or ((not parameter.default) if parameter.type is bool else 7,)
+        options = read_variant(f"{method}:width=32:{parameter.written}={values[-1]}", TrainOptions()).options
+        assert options.parameters[parameter.name] == values[-1]
         assert (options.method_name, options.width) == (method, 32)
 
 
