@@ -24,20 +24,23 @@ RIVALS = (
     "pretrained-late-fusion",
 )
 OTHERS = ("dgl", "aug", "data-remixing", "ogm-ge", "agm", "pmr", "g-blending", "reconboost", "mmpareto")
-ORDERS = ("strong-to-weak", "random")
-ABLATIONS = (
-    "equilib:updates=200",
-    "equilib:lr=0.001",
-    "equilib:stack=false",
-    "equilib:coalitions=false",
-    "equilib:own=false",
-    "equilib:memory-freeze=1",
-    "equilib:keep=best",
-    "equilib:fusion=sum",
-    "equilib:memory-mapping=none",
-    "equilib:memory-mapping=both",
-    "equilib:memory-inherit=false",
+REFERENCE = f"{DEFAULT}:lr=0.009"
+"""The default at the learning rate that tuning chose for it: what orders and ablations are held against."""
+
+ORDERS = ("policy=strong-to-weak", "policy=random")
+CHANGES = (
+    "updates=200",
+    "stack=false",
+    "coalitions=false",
+    "own=false",
+    "memory-freeze=1",
+    "keep=best",
+    "fusion=sum",
+    "memory-mapping=none",
+    "memory-mapping=both",
+    "memory-inherit=false",
 )
+ABLATIONS = (f"{DEFAULT}:lr=0.001", *(REFERENCE.replace(":", f":{change}:") for change in CHANGES))
 ABLATED = ("cells", "leaves", "mfeat-small", "digits_halves")
 BUDGETS: dict[str, dict[str, int]] = {"av-digits-sum": {"epochs": 8}}
 """Of all methods alike, where the default is more than this campaign could spend: 1,024 updates instead of 2,560."""
@@ -110,11 +113,13 @@ def _runs(
     elif experiment == "order":
         for seed in range(2 * n_seeds):
             for name in small:
-                yield from ((name, v, seed) for v in (DEFAULT, *(f"{DEFAULT}:policy={p}" for p in ORDERS)))
+                yield from (
+                    (name, v, seed) for v in (REFERENCE, *(REFERENCE.replace(":", f":{order}:") for order in ORDERS))
+                )
     elif experiment == "ablation":
         for seed in range(min(3, n_seeds)):
             for name in (name for name in datasets if name in ABLATED):
-                yield from ((name, variant, seed) for variant in (DEFAULT, *ABLATIONS))
+                yield from ((name, variant, seed) for variant in (REFERENCE, *ABLATIONS))
     elif experiment == "others":
         for seed in range(min(3, n_seeds)):
             yield from ((name, variant, seed) for name in small for variant in OTHERS)

@@ -3,7 +3,8 @@
     python -m benchmarks.campaign.run --output FILE --experiments tuning [--jobs 2] [--extra DIR]
     python -m benchmarks.campaign.run --output FILE [--seeds 5] [--experiments table order …] [--minutes 9]
 
-Everything but `tuning` takes each method's learning rate from what tuning found in FILE, by validation.
+Everything but `tuning` takes each rival's learning rate from what tuning found in FILE, by validation; `equilib` itself
+is run as it comes, at the default that nobody chose for these data.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks.campaign.plan import BUDGETS, EXPERIMENTS, Job, jobs
+from benchmarks.campaign.plan import BUDGETS, DEFAULT, EXPERIMENTS, Job, jobs
 from benchmarks.campaign.sets import load, names, only
 from equilib_torch import TrainOptions, fit, summarise
 from equilib_torch.commands.ending import run_command
@@ -84,11 +85,11 @@ def tuned_rates(lines: Sequence[Line]) -> dict[str, float]:
 
 
 def rate_for(variant: str, tuned: dict[str, float]) -> float | None:
-    """The learning rate of a variant: its own, else its method's; None for the default of the product."""
-    if ":lr=" in variant:
+    """Look up the learning rate of a variant: its own, else its method's; None for the default of the product."""
+    if ":lr=" in variant or variant.partition(":")[0] == DEFAULT:
         return None
     return tuned.get(
-        variant, tuned.get(variant.partition(":")[0], tuned.get("joint") if variant[:5] == "only:" else None)
+        variant, tuned.get(variant.partition(":")[0], tuned.get("late-fusion") if variant[:5] == "only:" else None)
     )
 
 
