@@ -40,7 +40,19 @@ CHANGES = (
     "memory-mapping=both",
     "memory-inherit=false",
 )
-ABLATIONS = (f"{DEFAULT}:lr=0.001", *(REFERENCE.replace(":", f":{change}:") for change in CHANGES))
+
+
+def changed(option: str) -> str:
+    """Name the reference with one option changed.
+
+    Example:
+        >>> changed("stack=false")
+        'equilib:stack=false:lr=0.009'
+    """
+    return REFERENCE.replace(":", f":{option}:")
+
+
+ABLATIONS = (f"{DEFAULT}:lr=0.001", *map(changed, CHANGES))
 ABLATED = ("cells", "leaves", "mfeat-small", "digits_halves")
 BUDGETS: dict[str, dict[str, int]] = {"av-digits-sum": {"epochs": 8}}
 """Of all methods alike, where the default is more than this campaign could spend: 1,024 updates instead of 2,560."""
@@ -113,9 +125,7 @@ def _runs(
     elif experiment == "order":
         for seed in range(2 * n_seeds):
             for name in small:
-                yield from (
-                    (name, v, seed) for v in (REFERENCE, *(REFERENCE.replace(":", f":{order}:") for order in ORDERS))
-                )
+                yield from ((name, variant, seed) for variant in (REFERENCE, *map(changed, ORDERS)))
     elif experiment == "ablation":
         for seed in range(min(3, n_seeds)):
             for name in (name for name in datasets if name in ABLATED):
