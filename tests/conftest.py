@@ -29,8 +29,8 @@ NAMESPACES: dict[str, Any] = {"numpy": np, "strict": array_api_strict, "torch": 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Run the whole suite in two processes, unless told otherwise by -n; a file or a test by itself in this one."""
-    if hasattr(config, "workerinput") or "PYTEST_XDIST_WORKER" in os.environ:
-        return  # or each of the two would start two more
+    if hasattr(config, "workerinput") or config.option.usepdb:
+        return  # one of the two, which must not start two more
     whole = config.args_source is not pytest.Config.ArgsSource.ARGS
     if whole and config.pluginmanager.hasplugin("xdist") and config.option.numprocesses is None:
         config.option.numprocesses, config.option.dist = 2, "worksteal"
