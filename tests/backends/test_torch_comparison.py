@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 
 import numpy as np
 import pytest
@@ -454,6 +455,7 @@ def test_a_real_interruption_leaves_no_process(data, tmp_path):
         text=True,
         start_new_session=True,  # a Ctrl-C goes to all processes of a terminal's foreground
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # what runs in the background ignores it
     )
     try:
         for _ in range(1200):
