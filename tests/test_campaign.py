@@ -197,10 +197,10 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path):
 
 
 def test_the_document_says_what_the_lines_say():
-    lines = [line_of(v, seed=s, accuracy=a) for v, a in (("equilib", 0.95), ("joint", 0.9)) for s in (0, 1)]
-    lines += [line_of(plan.REFERENCE, seed=s, accuracy=0.95, experiment="order") for s in (0, 1)]
+    lines = [line_of(v, seed=s, accuracy=a) for v, a in (("equilib", 0.95), ("joint", 0.9)) for s in (0, 1, 2)]
+    lines += [line_of(plan.REFERENCE, seed=s, accuracy=0.95, experiment="order") for s in (0, 1, 2)]
     other = plan.REFERENCE.replace(":", ":policy=random:")
-    lines += [line_of(other, seed=s, accuracy=0.94, experiment="order") for s in (0, 1)]
+    lines += [line_of(other, seed=s, accuracy=0.94, experiment="order") for s in (0, 1, 2)]
     lines += [line_of("only:b", experiment="ceiling", accuracy=0.61)]
     lines += [{"experiment": "table", "dataset": "cells", "variant": "mla", "seed": 0, "failed": "InputError: no"}]
     text = results.document(

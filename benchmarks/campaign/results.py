@@ -31,6 +31,9 @@ from equilib_torch.commands.ending import run_command
 from equilib_torch.files import write_atomically
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
+FEWEST_RUNS = 3
+"""Runs that a variant must have to be shown beside others."""
+
 Figure = Callable[[dict[str, Any]], float]
 
 
@@ -132,12 +135,31 @@ def pairwise(figures: Mapping[str, Mapping[str, Figures]], reference: str, other
     ]
     body = []
     for other in others:
+        if sum(map(len, by_variant_of(figures, other).values())) < FEWEST_RUNS:
+            continue
         cells = []
         for by_variant in figures.values():
             d = paired_difference(by_variant.get(reference, {}), by_variant.get(other, {}))
             cells += [signed(d.mean, d.se_seeds), percent(d.se_sets, 2), show_p(d.p_seeds)]
         body.append([f"`{other}`", *cells])
     return table_of(head, body)
+
+
+def by_variant_of(figures: Mapping[str, Mapping[str, Figures]], variant: str) -> Figures:
+    """Look up the runs of a variant, by data set and seed."""
+    return next(iter(figures.values())).get(variant, {})
+
+
+def seeds_note(figures: Mapping[str, Figures], sets: Sequence[str]) -> str:
+    """Say how many seeds the variants have, where not all have the same."""
+    counts = {v: [len(figures[v].get(name, {})) for name in sets] for v in (*OURS, *RIVALS) if v in figures}
+    usual = max(max(numbers) for numbers in counts.values())
+    fewer = [
+        f"`{v}` " + ", ".join(f"{n} on {name}" for name, n in zip(sets, numbers, strict=True) if n < usual)
+        for v, numbers in counts.items()
+        if min(numbers) < usual
+    ]
+    return f"Seeds: {usual} each" + (f"; but {'; '.join(fewer)}." if fewer else ".")
 
 
 def ceilings(lines: Sequence[Line]) -> dict[str, dict[str, float]]:
@@ -261,6 +283,7 @@ def document(lines: Sequence[Line], costs: Mapping[str, Any], extra: Path | None
         "Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
         "Learning rates, of three each, chosen on the validation part of mfeat-small:",
         rates_table(tuned_rates(lines)),
+        seeds_note(everywhere["accuracy"], sets),
         "## Accuracy",
         overview(everywhere["accuracy"], sets),
         "## Accuracy, every modality missing half of the time",
@@ -273,24 +296,36 @@ def document(lines: Sequence[Line], costs: Mapping[str, Any], extra: Path | None
         "## Beside scikit-learn",
         "The best of logistic regression and random forest, on everything at once or a modality each, seeds 0 to 2.",
         baseline_table(everywhere, design, extra) if baselines else "Not measured.",
-        "## Ceilings",
-        "Accuracy of each modality alone: trained alone, and in the models of some methods.",
-        ceiling_table(main, limits, [DEFAULT, "joint", "joint-unimodal", "late-fusion"]),
+        *(
+            [
+                "## Ceilings",
+                "Accuracy of each modality alone: trained alone, and in the models of some methods.",
+                ceiling_table(main, limits, [DEFAULT, "joint", "joint-unimodal", "late-fusion"]),
+            ]
+            if limits
+            else []
+        ),
         "## The default beside everything else",
         f"`{DEFAULT}` as it comes minus the variant, all data sets.",
         pairwise(everywhere, DEFAULT, [v for v in (*OURS, REFERENCE, *RIVALS) if v != DEFAULT]),
         "The same on the design sets, with the methods that ran there only:",
-        pairwise(on_design, DEFAULT, OTHERS),
+        pairwise(on_design, DEFAULT, [*(v for v in (*OURS, REFERENCE, *RIVALS) if v != DEFAULT), *OTHERS]),
         "## Does the order matter?",
         f"`{REFERENCE}`, weak to strong, minus another order; a lower EDM is better. Design sets, ten seeds.",
         pairwise(on_design, REFERENCE, [changed(order) for order in ORDERS]),
         "## Ablations",
         f"`{REFERENCE}` minus the variant, on {', '.join(ABLATED)}, three seeds.",
         pairwise(everywhere, REFERENCE, ABLATIONS),
-        "## Parameters of the methods",
-        "On the validation part of mfeat-small, mean of the last three measurements and of two seeds. The runs above "
-        "have the defaults.",
-        parameter_table(lines),
+        *(
+            [
+                "## Parameters of the methods",
+                "On the validation part of mfeat-small, mean of the last three measurements and of two seeds. The runs "
+                "above have the defaults.",
+                parameter_table(lines),
+            ]
+            if any(line["experiment"] == "parameters" for line in lines)
+            else []
+        ),
         "## Calibration",
         calibration_table(main),
         "## Balance and accuracy",
