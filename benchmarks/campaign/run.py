@@ -3,8 +3,8 @@
     python -m benchmarks.campaign.run --output FILE --experiments tuning [--jobs 2] [--extra DIR]
     python -m benchmarks.campaign.run --output FILE [--seeds 5] [--experiments table order …] [--minutes 9]
 
-Everything but `tuning` takes each rival's learning rate from what tuning found in FILE, by validation; `equilib` itself
-is run as it comes, at the default that nobody chose for these data.
+Everything but `tuning` takes each rival's learning rate from what tuning found in FILE, by validation. `equilib` is
+run as it comes, too, at the rate that its design was chosen with.
 """
 
 from __future__ import annotations
