@@ -298,7 +298,7 @@ def document(lines: Sequence[Line], costs: Mapping[str, Any], extra: Path | None
         "That table was seen on test, and did worse than hoped (above all on av-digits-sum), before `equilib` was run "
         "as it comes, at 0.003; the rivals were not run again at that rate. Both are shown: the rows as planned are "
         "the fair comparison, those as it comes say what the plain command gives. The design of `equilib`, its default "
-        "rate included, was chosen by some 540 runs on validation parts of the same sets, and in earlier studies there; "
+        "rate included, was chosen by some 540 runs on validation parts of the same sets, and in earlier studies; "
         "a rival had three rates, two seeds.",
         "Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
         "Learning rates, of three each, chosen on the validation part of mfeat-small:",
