@@ -30,6 +30,10 @@ REFERENCE = f"{DEFAULT}:lr=0.009"
 AS_PLANNED = (REFERENCE, f"{DEFAULT}:rule=simultaneous:lr=0.001")
 """Ours with the learning rates that tuning chose, as for the rivals: the comparison as it was planned."""
 
+PLAIN_RATE = 3e-3
+PLAIN = (*OURS[:2], *(f"{variant}:lr={PLAIN_RATE:g}" for variant in (*OURS[2:], *RIVALS)))
+"""All methods at the product's default learning rate, which nobody's tuning chose: what each gives as it comes."""
+
 ORDERS = ("policy=strong-to-weak", "policy=random")
 CHANGES = (
     "updates=200",
@@ -100,7 +104,7 @@ def jobs(
                 yield Job(experiment, dataset, variant, seed)
 
 
-EXPERIMENTS = ("table", "order", "ablation", "others", "ceiling")
+EXPERIMENTS = ("table", "plain", "order", "ablation", "others", "ceiling")
 """All but `tuning`, which comes first and on its own, for its choice is the learning rate of all others; and
 `parameters`, which tries the values that methods declare."""
 
@@ -125,6 +129,9 @@ def _runs(
     elif experiment == "table":
         for seed in range(n_seeds):
             yield from ((name, variant, seed) for name in datasets for variant in (*OURS, *RIVALS))
+    elif experiment == "plain":
+        for seed in range(n_seeds):
+            yield from ((name, variant, seed) for name in datasets for variant in PLAIN)
     elif experiment == "order":
         for seed in range(2 * n_seeds):
             for name in small:
