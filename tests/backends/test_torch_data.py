@@ -366,7 +366,10 @@ SEQUENCE = np.ones((4, 5, 2))
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("x", "text", np.eye(4), None, HERE), r"x: kind must be one of vector, sequence, image, got 'text'"),
+        (
+            ("x", "words", np.eye(4), None, HERE),
+            r"x: kind must be one of vector, sequence, image, video, text, got 'words'",
+        ),
         (("x", "vector", np.eye(4) * 1j, None, HERE), r"x: values must be bool, integer or real, got dtype complex128"),
         (("x", "vector", np.array([["a"]] * 4), None, HERE), r"got dtype <U1"),
         (("x", "vector", np.array([[None]] * 4), None, HERE), r"got dtype object"),
@@ -377,7 +380,10 @@ SEQUENCE = np.ones((4, 5, 2))
         ),
         (("x", "vector", np.ones((4, 0)), None, HERE), r"got shape \(4, 0\)"),
         (("x", "image", np.ones((4, 1, 1, 1, 1)), None, HERE), r"kind 'image' needs 3 or 4 dimensions"),
-        (("x", "vector", np.eye(4), rows(1, 1, 1, 1), HERE), r"only a sequence has lengths, this is of kind 'vector'"),
+        (
+            ("x", "vector", np.eye(4), rows(1, 1, 1, 1), HERE),
+            r"only a sequence .* has lengths, this is of kind 'vector'",
+        ),
         (("x", "sequence", SEQUENCE, None, HERE), r"a sequence needs lengths, got None; give np.full"),
         (("x", "sequence", SEQUENCE, rows(1, 2), HERE), r"lengths must be 4 integers, got int64 of shape \(2,\)"),
         (("x", "sequence", SEQUENCE, np.ones(4), HERE), r"lengths must be 4 integers, got float64"),

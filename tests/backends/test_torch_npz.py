@@ -183,8 +183,14 @@ SERIES = np.ones((N, 4, 2))
         ({"label": LABEL, "x": X, "label_present": LABEL}, r"'label_present': there is no modality 'label'"),
         ({"label": LABEL, "x": SERIES, "x_length": LABEL + 1, "x_length_present": LABEL}, r"no modality 'x_length'"),
         ({"label": LABEL, "x": X, "_length": LABEL}, r"'_length': there is no modality ''"),
-        ({"label": LABEL, "x": X, "x_length": LABEL + 1}, r"x: only a sequence has lengths, this is of kind 'vector'"),
-        ({"label": LABEL, "x": SERIES[..., None], "x_length": LABEL}, r"x: only a sequence has lengths, .* 'image'"),
+        (
+            {"label": LABEL, "x": X, "x_length": LABEL + 1},
+            r"x: only a sequence .* has lengths, this is of kind 'vector'",
+        ),
+        (
+            {"label": LABEL, "x": SERIES[..., None], "x_length": LABEL},
+            r"x: only a sequence .* has lengths, .* 'image'",
+        ),
         ({"label": LABEL, "x": SERIES, "x_length": LABEL}, r"x: lengths must be 1 to 4 \(its frames\), got 0 in row 0"),
         ({"label": LABEL, "x": SERIES, "x_length": LABEL + 4}, r"x: lengths must be 1 to 4 .* got 5 in row 1"),
         ({"label": LABEL, "x": SERIES, "x_length": LABEL + 1.0}, r"x: lengths must be 40 integers, got float64"),
@@ -203,7 +209,7 @@ SERIES = np.ones((N, 4, 2))
         ),
         ({"label": LABEL, "x": X, "x_present": (LABEL == 1)[:, None]}, r"present must be 40 .* of shape \(40, 1\)"),
         ({"label": LABEL, "x": X, "x_present": LABEL.astype(str)}, r"present must be 40 booleans, got <U"),
-        ({"label": LABEL, "x": X, "x_length": X}, r"only a sequence has lengths, .* rename 'x_length'"),
+        ({"label": LABEL, "x": X, "x_length": X}, r"only a sequence .* has lengths, .* rename 'x_length'"),
         ({"label": LABEL, "x": X, "x_present": LABEL * 0}, r"x: absent in all 40 samples"),
         (
             {"label": LABEL, "x": X, "x_present": LABEL},

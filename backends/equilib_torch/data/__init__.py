@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from equilib_torch.data.builtin import DATASETS
-from equilib_torch.data.dataset import Dataset, Kind, Modality
+from equilib_torch.data.dataset import Dataset
+from equilib_torch.data.modality import Kind, Modality
 from equilib_torch.data.npz import read_npz
 from equilib_torch.data.split import make_splits
 from equilib_torch.errors import InputError

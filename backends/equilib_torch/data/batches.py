@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from equilib_torch.data import Dataset, Modality
-from equilib_torch.data.dataset import Array, IntArray
+from equilib_torch.data.modality import Array, IntArray
 
 
 class Batch(NamedTuple):

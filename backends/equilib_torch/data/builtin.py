@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from equilib_torch.data.dataset import Array, Dataset, IntArray, Modality
+from equilib_torch.data.dataset import Dataset
+from equilib_torch.data.modality import Array, IntArray, Modality
 from equilib_torch.data.npz import read_npz
 from equilib_torch.data.split import VAL_FRACTION, hold_out
 from equilib_torch.registry import Registry

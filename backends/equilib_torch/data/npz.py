@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.lib import format as npy
 
-from equilib_torch.data.dataset import MAX_MODALITIES, SUFFIXES, Array, Dataset, Kind, Modality, check_name
+from equilib_torch.data.dataset import MAX_MODALITIES, SUFFIXES, Dataset
+from equilib_torch.data.modality import Array, Kind, Modality, check_name
 from equilib_torch.data.split import as_labels, drawn_parts, make_splits
 from equilib_torch.errors import InputError
 

@@ -6,7 +6,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from equilib_torch.data.dataset import SPLITS, Array, IntArray, as_array
+from equilib_torch.data.dataset import SPLITS
+from equilib_torch.data.modality import Array, IntArray, as_array
 from equilib_torch.errors import InputError
 
 TEST_FRACTION = 0.20
