@@ -1,8 +1,8 @@
 """Encoders turn one modality's raw array into a feature vector per sample; each standardises its own input.
 
 An encoder is chosen from the kind of the modality (`vector`, `sequence`, `image`, `video`, `text`) or by name. Every
-one keeps two promises: a sample's features do not depend on the other samples of its batch, and padding behind a sequence's length
-never counts.
+one keeps two promises: a sample's features do not depend on the other samples of its batch, and padding behind a
+sequence's length never counts.
 """
 
 from __future__ import annotations
@@ -286,4 +286,6 @@ def check_kind(entry: EncoderEntry, kind: str) -> None:
     if entry.name != BACKBONE and (kind == "text") != (entry.encoder is None):
         reads = "numbers" if entry.encoder else "texts"
         readers = [other.name for other in ENCODERS.values() if (other.encoder is None) == (kind == "text")]
-        raise InputError(f"encoder {entry.name} reads {reads}, got a modality of kind {kind}; use {' or '.join(readers)}")
+        raise InputError(
+            f"encoder {entry.name} reads {reads}, got a modality of kind {kind}; use {' or '.join(readers)}"
+        )

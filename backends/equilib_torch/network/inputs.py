@@ -105,7 +105,8 @@ def average_frames(read: Callable[[Tensor], Tensor], x: Tensor, lengths: Tensor 
         >>> average_frames(lambda pictures: pictures.flatten(1), x, torch.tensor([1, 3]))[:, 0]
         tensor([0., 4.])
     """
-    features = read(x.flatten(0, 1)).unflatten(0, x.shape[:2])  # (B, T, d)
+    features = read(x.flatten(0, 1))
+    features = features.reshape(*x.shape[:2], features.shape[-1])  # (B, T, d)
     if lengths is None:
         return features.mean(1)
     return (features * within(lengths, x.shape[1])).sum(1) / lengths[:, None]

@@ -21,7 +21,9 @@ _LONGEST_WORD = 40  # characters; of a longer one, as in a text without spaces, 
 _READ = 16  # characters that are looked at for each n-gram that may be kept
 
 NGRAM_PARAMETERS = (
-    Parameter("buckets", int, 2**14, "rows of the table of embeddings, into which n-grams are hashed", low=1, high=2**24),
+    Parameter(
+        "buckets", int, 2**14, "rows of the table of embeddings, into which n-grams are hashed", low=1, high=2**24
+    ),
     Parameter("max_length", int, 2048, "n-grams of a text that are read, about 12 a word; what follows is cut", low=1),
 )
 """What can be set of `hashed-ngrams`."""

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,16 @@ _HUB_NAME = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?", re.ASCII)
 _PATIENCE = 5.0  # seconds for the hub to answer
 
 
-def find_checkpoint(source: str, what: str) -> Path:
+def find_checkpoint(source: str, what: str, *, weights: bool = True) -> Path:
     """Find the folder of a checkpoint: a path, or a model of the hub, which is downloaded if it is not here yet.
 
     Args:
         source: path or name; a folder of that name wins.
         what: the argument, for the error.
+        weights: whether it must hold weights.
 
     Raises:
-        InputError: there is no such folder or model, the hub cannot be reached, or the checkpoint needs code or pickles.
+        InputError: no such folder or model, a hub that cannot be reached, or a checkpoint that needs code or pickles.
     """
     folder = Path(source).expanduser()
     try:
@@ -43,7 +45,7 @@ def find_checkpoint(source: str, what: str) -> Path:
         here = False
     if not here:
         folder = _from_hub(source, what)
-    check_safe(folder, what)
+    check_safe(folder, what, weights=weights)
     return folder.absolute()
 
 
@@ -110,10 +112,15 @@ def _fingerprint(files: tuple[tuple[str, int, int], ...]) -> str:
     return digest.hexdigest()
 
 
+def transformers() -> Any:
+    """Import the library, whose types say little."""
+    return import_module("transformers")
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep `transformers` from writing progress bars and reports; its settings are put back afterwards."""
-    from transformers.utils import logging
+    logging: Any = import_module("transformers.utils.logging")
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
@@ -152,7 +159,9 @@ def needs_extra(what: str) -> Iterator[None]:
 
 def _from_hub(source: str, what: str) -> Path:
     if not _HUB_NAME.fullmatch(source):
-        raise InputError(f"{what}: there is no folder {source!r}; give the folder of a checkpoint, or a name of the hub")
+        raise InputError(
+            f"{what}: there is no folder {source!r}; give the folder of a checkpoint, or a name of the hub"
+        )
     with needs_extra(what):
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import LocalEntryNotFoundError
@@ -165,7 +174,7 @@ def _from_hub(source: str, what: str) -> Path:
         pass
     revision = _revision_on_hub(source, what)
     try:
-        return Path(snapshot_download(source, revision=revision, allow_patterns=[p for p in patterns]))
+        return Path(snapshot_download(source, revision=revision, allow_patterns=patterns))
     except Exception as error:  # of the network, the hub or the disk
         raise InputError(f"{what}: {source!r} cannot be downloaded ({type(error).__name__}: {error})") from error
 
@@ -217,7 +226,9 @@ def _has_key(value: Any, key: str) -> bool:
 
 def _check_index(folder: Path, path: Path, content: Any, shown: str) -> None:
     named = content.get("weight_map") if isinstance(content, dict) else None
-    files = set(named.values()) if isinstance(named, dict) and all(isinstance(x, str) for x in named.values()) else set()
+    files = (
+        set(named.values()) if isinstance(named, dict) and all(isinstance(x, str) for x in named.values()) else set()
+    )
     if not files:
         raise InputError(f"{shown}: {path.name} names no files; download the checkpoint again")
     for file in sorted(files):

@@ -62,13 +62,3 @@ def first_token(hidden: Tensor, mask: Tensor) -> Tensor:
 
 POOLS = {"cls": first_token, "mean": mean_pool, "last": last_token}
 """Ways of pooling by name: (B, T, d) and mask (B, T) -> (B, d)."""
-
-
-def positions(mask: Tensor) -> Tensor:
-    """Number the real tokens of each row from 0, for models with absolute positions: (B, T) int64; 0 for padding.
-
-    Example:
-        >>> positions(torch.tensor([[0, 1, 1]]))
-        tensor([[0, 0, 1]])
-    """
-    return ((mask != 0).long().cumsum(1) - 1).clamp(min=0)
