@@ -30,7 +30,7 @@ def rehearse(
         loss: what to train the copy on; None: it is not trained.
         train: batches to train on, and to measure training losses on.
         val: batches to measure validation losses on.
-        lr: learning rate of a new AdamW.
+        lr: learning rate of a new AdamW; backbones that are trained keep the rate that they begin with.
         weight_decay: of the same.
     """
     # A method asks for this in the middle of an update, under autocast, whose copies of the weights would not follow.
@@ -38,7 +38,7 @@ def rehearse(
         copy = deepcopy(network)
         if loss is not None:
             copy.train()
-            optimiser = torch.optim.AdamW(copy.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
+            optimiser = torch.optim.AdamW(copy.parameter_groups(lr), lr=lr, weight_decay=weight_decay, fused=True)
             for batch in train:
                 value = loss(copy, batch)
                 if value is not None:

@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from equilib import Scheduler, SchedulerState, shapley_scheduler
 from equilib_torch.data import Dataset
 from equilib_torch.data.batches import Batch, loader
+from equilib_torch.data.cache import default_cache
 from equilib_torch.errors import InputError
 from equilib_torch.methods import METHODS, Losses, LossFunction, Plan, Setting, Update
 from equilib_torch.methods.rehearsal import rehearse
 from equilib_torch.network import MultimodalNetwork, NetworkConfig, configure
 from equilib_torch.network.own import check_own_encoders
+from equilib_torch.network.preparing import prepare
 from equilib_torch.training.clock import Clock
 from equilib_torch.training.device import Machine, apart_from_caller, find_machine
 from equilib_torch.training.options import TrainOptions
@@ -85,6 +87,7 @@ class State:
     Attributes:
         options: what to train, and how.
         dataset: what to train on.
+        prepared: the same as the encoders read it, see `network.preparing`.
         machine: where, and how precisely.
         budget: how long, and when to measure.
         network: what is trained.
@@ -115,6 +118,7 @@ class State:
 
     options: TrainOptions
     dataset: Dataset
+    prepared: Dataset
     machine: Machine
     budget: Budget
     network: MultimodalNetwork
@@ -133,7 +137,12 @@ class State:
 
     @classmethod
     def create(
-        cls, options: TrainOptions, dataset: Dataset, *, encoders: Mapping[str, nn.Module] | None = None
+        cls,
+        options: TrainOptions,
+        dataset: Dataset,
+        *,
+        encoders: Mapping[str, nn.Module] | None = None,
+        progress: bool = False,
     ) -> Self:
         """Set up a run: hold options against data and machine, and build the network.
 
@@ -141,26 +150,29 @@ class State:
             options: what to train, and how.
             dataset: what to train on.
             encoders: modules of one's own, by modality, as `fit` says.
+            progress: whether to show on a terminal how far samples are prepared for their encoders.
 
         Raises:
             InputError: options or modules that do not fit the data or the machine.
         """
         config = check(options, dataset, encoders)
         machine = find_machine(options.device, options.precision)
+        with apart_from_caller(machine.device):
+            prepared = prepare(config, dataset, default_cache(), machine.device, progress=progress)
         splits = dataset.splits
         budget = plan_budget(options, len(splits["train"]), len(splits["val"]), len(dataset.modalities))
         with apart_from_caller(machine.device):
             seed(machine, options.seed, 0)
-            network = MultimodalNetwork(config, encoders)
-            network.fit_statistics(dataset)
+            network = MultimodalNetwork(prepared.config, encoders)
+            network.fit_statistics(prepared.dataset)
             network.to(machine.device)
 
             def rehearse_now(loss: LossFunction | None) -> Losses:
                 return state.rehearse(loss)
 
             method = METHODS[options.method_name].begin(Setting(network, rehearse_now), options.parameters)
-            parameters = network.parameters()  # a method may have tied or replaced some
-            optimiser = torch.optim.AdamW(parameters, lr=options.lr, weight_decay=options.weight_decay, fused=True)
+            groups = network.parameter_groups(options.lr)  # a method may have tied or replaced some
+            optimiser = torch.optim.AdamW(groups, lr=options.lr, weight_decay=options.weight_decay, fused=True)
             random = {kind: generator.get_state() for kind, generator in machine.generators.items()}
         scheduler = shapley_scheduler(
             len(dataset.modalities),
@@ -173,6 +185,7 @@ class State:
         state = cls(
             options=options,
             dataset=dataset,
+            prepared=prepared.dataset,
             machine=machine,
             budget=budget,
             network=network,
@@ -203,7 +216,7 @@ class State:
         if split == "train":
             shuffle = options.seed, self.epoch
             return loader(
-                self.dataset,
+                self.prepared,
                 split,
                 self.budget.batch_size,
                 shuffle=shuffle,
@@ -211,7 +224,7 @@ class State:
                 skip=skip,
                 device=device,
             )
-        return loader(self.dataset, split, options.eval_batch_size, skip=skip, device=device)
+        return loader(self.prepared, split, options.eval_batch_size, skip=skip, device=device)
 
     def rehearse(self, loss: LossFunction | None) -> Losses:
         """Train a copy of the network for an epoch and measure its losses, as `methods.rehearsal.rehearse` says."""
