@@ -70,8 +70,8 @@ class Dataset:
         splits = _checked_splits(self.splits, labels, classes)
         modalities = _checked_modalities(self.modalities, splits, len(labels))
         fields = {"modalities": modalities, "labels": labels, "classes": classes, "splits": splits}
-        for field, value in fields.items():
-            object.__setattr__(self, field, value)
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -102,6 +102,8 @@ class Dataset:
     @property
     def notes(self) -> tuple[str, ...]:
         """How modalities were read whose shape leaves a doubt, each in a line with what to do about it."""
+        if self.schema is not None:  # what its columns are has been inferred from them, or declared
+            return self.remarks
         return (*self.remarks, *(note for modality in self.modalities if (note := reading_note(modality))))
 
     def _content(self) -> Iterator[str | Array]:
@@ -186,7 +188,9 @@ def _checked_modalities(modalities: Any, splits: dict[str, IntArray], n_rows: in
         if len(modality.values) != n_rows:
             raise InputError(f"{modality.name}: needs a row per label, {n_rows}, got {len(modality.values)}")
         if not modality.present[splits["train"]].any():
-            raise InputError(f"{modality.name}: absent in all {splits['train'].size} training samples; leave the modality out")
+            raise InputError(
+                f"{modality.name}: absent in all {splits['train'].size} training samples; leave the modality out"
+            )
     used = np.zeros(n_rows, np.bool_)
     used[np.concatenate(list(splits.values()))] = True
     empty = used & ~np.any([modality.present for modality in modalities], axis=0)

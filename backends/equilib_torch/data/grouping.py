@@ -9,14 +9,14 @@ import numpy as np
 from equilib_torch.data.modality import Array, IntArray
 from equilib_torch.errors import InputError
 
-_MANY = 2000  # groups; with so many, chance alone keeps the proportions of the classes, and stratifying takes long
+_MANY = 500  # groups; with so many, chance alone keeps the proportions of the classes, and stratifying takes long
 
 
 def hold_out_groups(labels: Array, groups: Array, fraction: float, seed: int) -> tuple[IntArray, IntArray]:
     """Divide samples so that each group is on one side, keeping the proportions of the classes as far as possible.
 
     scikit-learn's `StratifiedGroupKFold` makes parts of about that size, of which the one is held out that leaves every
-    class a sample and is nearest to the size and the proportions; for more than 2,000 groups, `GroupShuffleSplit` draws.
+    class a sample and is nearest to the size and the proportions; of more than 500 groups `GroupShuffleSplit` draws.
 
     Args:
         labels: (N,) the class of each sample.
@@ -47,8 +47,8 @@ def hold_out_groups(labels: Array, groups: Array, fraction: float, seed: int) ->
             if names.size > _MANY
             else StratifiedGroupKFold(n_splits=n_parts, shuffle=True, random_state=seed)
         )
-        # Where a class has fewer samples than there are parts, scikit-learn refuses if all have, and warns if some have:
-        # then the labels are left out of it.
+        # Where classes have fewer samples than there are parts, scikit-learn warns if some have, and refuses if
+        # all have: then it does without them.
         target = codes if np.bincount(codes).max() >= n_parts else np.zeros(len(codes), np.int64)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)

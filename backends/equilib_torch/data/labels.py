@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from equilib_torch.data.cells import Cell, Cells, is_na_word, level, number
+from equilib_torch.data.cells import Cell, Cells, level, levels, na_words, number
 from equilib_torch.data.modality import Array
 from equilib_torch.data.rows import Table
 from equilib_torch.errors import InputError
@@ -45,20 +45,20 @@ def read_labels(table: Table, label: str) -> Labels:
             f"label: there is no column {label!r}, only {', '.join(table.columns)}; say which it is: --label COLUMN"
         )
     cells = table.columns[label]
-    names = [level(cell) for cell in cells]
+    names = levels(cells)
     missing = [row for row, name in enumerate(names) if name is None]
     if missing:
         more = f" (and {len(missing) - 1:,} more)" if len(missing) > 1 else ""
         raise InputError(
-            f"column {label!r}: every row needs a label, {table.place(missing[0])}{more} has none; fill it in, or remove "
-            "the row"
+            f"column {label!r}: every row needs a label, {table.place(missing[0])}{more} has none; fill it in, or "
+            "remove the row"
         )
     values = label_values(cells)
     notes, warnings = [], []
     blank = [row for row, cell in enumerate(cells) if isinstance(cell, str) and cell != cell.strip()]
     if blank:
         notes.append(f"column {label!r}: blanks around labels are left out, as in {table.examples(label, blank)}")
-    words = [row for row, cell in enumerate(cells) if is_na_word(cell)]
+    words = na_words(cells)
     if words:
         notes.append(f"column {label!r}: {table.examples(label, words)} is taken as the name of a class")
     if values.dtype.kind != "i":
@@ -103,12 +103,13 @@ def _whole(cell: Cell) -> int | None:
 
 def _require_classes(table: Table, label: str) -> None:
     cells = table.columns[label]
-    numbers = [number(level(cell)) for cell in cells]
+    numbers = [number(name) for name in levels(cells)]
     fractions = [row for row, x in enumerate(numbers) if x is not None and x == x and not x.is_integer()]
     if fractions and all(x is not None for x in numbers):
         raise InputError(
-            f"column {label!r}: labels must be classes, whole numbers or names, got {table.examples(label, fractions)}; "
-            "divide the range into classes, or say which column is the label: --label COLUMN"
+            f"column {label!r}: labels must be whole numbers or names of classes, got "
+            f"{table.examples(label, fractions)}; divide the range into classes, or say which column is the label by "
+            "--label COLUMN"
         )
 
 
@@ -118,7 +119,7 @@ def _alike(label: str, names: set[str]) -> list[str]:
     for name in sorted(names):
         by_fold.setdefault(name.casefold(), []).append(name)
     return [
-        f"column {label!r}: {' and '.join(map(repr, alike))} count as different classes; write them alike if they are one"
+        f"column {label!r}: {' and '.join(map(repr, alike))} are different classes; write them alike if they are one"
         for alike in by_fold.values()
         if len(alike) > 1
     ]

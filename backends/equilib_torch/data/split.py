@@ -15,9 +15,7 @@ TEST_FRACTION = 0.20
 VAL_FRACTION = 0.15
 
 
-def make_splits(
-    labels: Array, split: Array | None, seed: int, *, groups: Array | None = None
-) -> dict[str, IntArray]:
+def make_splits(labels: Array, split: Array | None, seed: int, *, groups: Array | None = None) -> dict[str, IntArray]:
     """Say which samples train, validate and test.
 
     A given split is kept; where it has no "val", 15 % of "train" is held out for it. Without a split, 20 % of the

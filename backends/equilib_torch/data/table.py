@@ -20,7 +20,7 @@ from numpy.dtypes import StringDType
 from equilib_torch.data.cache import Cache
 from equilib_torch.data.cells import level, text, without_na_words
 from equilib_torch.data.dataset import MAX_MODALITIES, Dataset
-from equilib_torch.data.decoding import Decoded, decode_column
+from equilib_torch.data.decoding import decode_column
 from equilib_torch.data.kinds import (
     Column,
     Declared,
@@ -175,7 +175,7 @@ def read_new_rows(
     known = [spec["column"] for modality in schema["modalities"] for spec in modality["columns"]]
     if not set(known) & set(table.columns):
         raise InputError(
-            f"columns: must be some of {', '.join(known)}, which the model was trained on, got {', '.join(table.columns)}"
+            f"columns: must be some of {', '.join(known)}, which the model knows, got {', '.join(table.columns)}"
         )
     options = TableOptions(data_root=data_root, media=MediaOptions(**schema["media"]), cache=cache, progress=progress)
     modalities: list[Modality] = []
@@ -184,7 +184,9 @@ def read_new_rows(
         for column in columns:
             check_cells(table, column.name)
         if any(level(cell) is not None for column in columns for cell in _cells(table, column)):
-            source = _read(table, Declared(spec["name"], spec["kind"], tuple(c.name for c in columns)), columns, options)
+            source = _read(
+                table, Declared(spec["name"], spec["kind"], tuple(c.name for c in columns)), columns, options
+            )
             modalities += _modalities(source, spec, len(table))
     return tuple(modalities)
 
@@ -196,8 +198,8 @@ def _reserved(table: Table, name: str, options: TableOptions) -> Array | None:
     cells = [level(cell) for cell in table.columns[name]]
     if None in cells:
         raise InputError(
-            f"column {name!r}: every row needs a value, {table.place(cells.index(None))} has none; fill it in, or leave the "
-            f"column out: --drop {name}"
+            f"column {name!r}: every row needs a value, {table.place(cells.index(None))} has none; fill it in, or "
+            f"leave the column out: --drop {name}"
         )
     return np.array(cells, np.str_)
 
@@ -212,8 +214,8 @@ def _columns(table: Table, options: TableOptions) -> list[Column]:
     found = [declared.name for declared in declarations(columns)]
     if len(found) > MAX_MODALITIES:
         raise InputError(
-            f"modalities: must be {MAX_MODALITIES} at most, got {len(found)}: {', '.join(found)[:200]}; leave some out by "
-            "--drop, or join numbers and categories by --modality NAME=table:COLUMN,…"
+            f"modalities: must be {MAX_MODALITIES} at most, got {len(found)}: {', '.join(found)[:200]}; leave some out "
+            "by --drop, or join numbers and categories by --modality NAME=table:COLUMN,…"
         )
     return columns
 
@@ -254,8 +256,8 @@ def _rows_with_something(table: Table, sources: Sequence[_Source]) -> IntArray:
     without = np.flatnonzero(~something)
     if without.size:
         warn(
-            f"{table.name}: {without.size:,} of {len(table):,} rows have no modality at all and are left out, the first is "
-            f"{table.place(int(without[0]))}"
+            f"{table.name}: {without.size:,} of {len(table):,} rows have no modality at all and are left out, the "
+            f"first is {table.place(int(without[0]))}"
         )
     if not something.any():
         raise InputError(f"no row of {len(table):,} has any modality")
@@ -279,7 +281,9 @@ def _modalities(source: _Source, spec: Mapping[str, Any], n_rows: int) -> tuple[
         return source.modalities
     values, present = vectors(spec["columns"], source.reads, n_rows)
     if not values.shape[1]:
-        raise InputError(f"{spec['name']}: none of its columns has a value in the training part; leave them out by --drop")
+        raise InputError(
+            f"{spec['name']}: none of its columns has a value in the training part; leave them out by --drop"
+        )
     return (Modality(spec["name"], "vector", values, None, present),)
 
 

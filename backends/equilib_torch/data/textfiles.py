@@ -94,8 +94,12 @@ def read_csv(path: Path, encoding: str | None) -> Table:
                 )
             lines.append(line)
             rows.append(record)
-    columns = {name: [cell or None for cell in cells] for name, cells in zip(header, zip(*rows, strict=True), strict=True)}
-    notes = [] if separator == "," or path.suffix.lower() == ".tsv" else [f"separator {_SHOWN.get(separator, separator)!r}"]
+    columns = {
+        name: [cell or None for cell in cells] for name, cells in zip(header, zip(*rows, strict=True), strict=True)
+    }
+    notes = (
+        [] if separator == "," or path.suffix.lower() == ".tsv" else [f"separator {_SHOWN.get(separator, separator)!r}"]
+    )
     return make_table(path.stem, columns if rows else dict.fromkeys(header, ()), path.parent, lines=lines, notes=notes)
 
 

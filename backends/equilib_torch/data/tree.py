@@ -17,9 +17,9 @@ _OF_EXTENSION = {extension: kind for kind in MEDIA for extension in EXTENSIONS[k
 def read_tree(root: Path) -> Table:
     """List the files of a folder whose sub-folders are the classes.
 
-    Files of one class that are called alike but for the ending, such as `cat/1.png` and `cat/1.wav`, are one sample. Where
-    the sub-folders are called train, test and perhaps val, they are the parts, and theirs the classes. Hidden files do
-    not count; files of other kinds are left out, and counted in a note.
+    Files of one class that are called alike but for the ending, such as `cat/1.png` and `cat/1.wav`, are one sample.
+    Where the sub-folders are called train, test and perhaps val, they are the parts, and theirs the classes. Hidden
+    files do not count; files of other kinds are left out, and counted in a note.
 
     Returns:
         Columns `label`, `image`, `audio` and `video` as far as there are such files, and `split`.
@@ -65,7 +65,11 @@ def read_tree(root: Path) -> Table:
             columns[kind] = cells
     if parts:
         columns["split"] = [part for part, _, _ in samples]
-    notes = [f"{len(others):,} files are no pictures, sounds or films and left out, such as {others[0]!r}"] if others else []
+    notes = (
+        [f"{len(others):,} files are no pictures, sounds or films and left out, such as {others[0]!r}"]
+        if others
+        else []
+    )
     return make_table(root.resolve().name or "folder", columns, root, notes=notes)
 
 

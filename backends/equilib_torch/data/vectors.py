@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from equilib_torch.data.cells import Floats, level, parse_dates, parse_numbers
+from equilib_torch.data.cells import Floats, levels, parse_dates, parse_numbers
 from equilib_torch.data.kinds import MAX_LEVELS, Column
 from equilib_torch.data.modality import Array, BoolArray, IntArray
 from equilib_torch.data.rows import Table
@@ -35,14 +35,14 @@ def read_cells(table: Table, column: Column) -> Read:
     """
     cells = table.columns[column.name]
     if column.kind == "category":
-        return [level(cell) for cell in cells]
+        return levels(cells)
     number = column.kind == "number"
     parsed = parse_numbers(cells, column.decimal) if number else parse_dates(cells, column.form)
     if parsed.wrong:
         what = "must be finite numbers" if number else f"must be dates like {column.form or '2024-01-31'}"
         raise InputError(
-            f"column {column.name!r}: cells {what} or empty, got {table.examples(column.name, parsed.wrong)}; mend these "
-            f"cells, or say what the column is: --categorical {column.name}, --modality {column.name}=text"
+            f"column {column.name!r}: cells {what} or empty, got {table.examples(column.name, parsed.wrong)}; mend "
+            f"these cells, or say what the column is: --categorical {column.name}, --modality {column.name}=text"
         )
     return parsed.values
 
@@ -67,13 +67,13 @@ def fit_column(column: Column, read: Read, rows: IntArray) -> Spec:
     spec: Spec = {"column": column.name, "kind": column.kind}
     indicator = bool(missing_cells(read)[rows].any())
     if not isinstance(read, np.ndarray):
-        levels = sorted({name for row in rows.tolist() if (name := read[row]) is not None})
-        if len(levels) > MAX_LEVELS:
+        names = sorted({name for row in rows.tolist() if (name := read[row]) is not None})
+        if len(names) > MAX_LEVELS:
             raise InputError(
-                f"column {column.name!r}: categories must be {MAX_LEVELS:,} at most, got {len(levels):,} in the training "
-                f"rows; join some, or leave it out: --drop {column.name}"
+                f"column {column.name!r}: categories must be {MAX_LEVELS:,} at most, got {len(names):,} in the "
+                f"training rows; join some, or leave it out: --drop {column.name}"
             )
-        return {**spec, "levels": levels, "indicator": indicator}
+        return {**spec, "levels": names, "indicator": indicator}
     spec |= {"decimal": column.decimal} if column.kind == "number" else {"form": column.form}
     values = read[rows][~np.isnan(read[rows])]
     mean, sd = 0.0, 1.0
@@ -118,14 +118,14 @@ def _standardised(spec: Spec, read: Read | None, n_rows: int) -> Floats:
         return np.zeros(n_rows)
     with np.errstate(over="ignore"):
         standardised = np.clip((read - spec["mean"]) / spec["sd"], -_FARTHEST, _FARTHEST)
-    return np.nan_to_num(standardised, nan=0.0)
+    return np.where(np.isnan(standardised), 0.0, standardised)
 
 
-def _one_hot(levels: Sequence[str], read: Read | None, n_rows: int) -> npt.NDArray[np.float32]:
-    hot = np.zeros((n_rows, len(levels)), np.float32)
+def _one_hot(names: Sequence[str], read: Read | None, n_rows: int) -> npt.NDArray[np.float32]:
+    hot = np.zeros((n_rows, len(names)), np.float32)
     if isinstance(read, list):
-        places = {name: k for k, name in enumerate(levels)}
-        codes = np.array([places.get(name, -1) if name is not None else -1 for name in read])
+        places = {name: k for k, name in enumerate(names)}
+        codes = np.array([-1 if name is None else places.get(name, -1) for name in read])
         rows = np.flatnonzero(codes >= 0)
         hot[rows, codes[rows]] = 1
     return hot
