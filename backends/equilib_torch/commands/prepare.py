@@ -34,7 +34,7 @@ def prepare_command(argv: Sequence[str]) -> int:
             say_aside(f"{_PROG}: warning: {film!r} cannot be read ({reason})")
         if done.films and not known.quiet:
             say(
-                f"{done.films:,} films: {done.films - len(done.faults):,} are prepared, {done.before:,} of them before; "
+                f"{done.films:,} films: {done.films - len(done.faults):,} are prepared, {done.before:,} before; "
                 f"{len(done.faults):,} cannot be read; {done.silent:,} without sound"
             )
             say(f"Now: equilib train --dataset {known.dataset} --data-root {known.to}")

@@ -63,8 +63,9 @@ class Decoded:
 
     Attributes:
         kind: image, sequence (of a sound or array) or video.
-        values: (N, H, W, 3) uint8 pictures, (N, T, F) float32 spectrograms or arrays, or (N, T, H, W, 3) uint8 pictures of a
-            film; 0 where absent and behind a length. A memory map that cannot be written to, if there is a cache.
+        values: (N, H, W, 3) uint8 pictures, (N, T, F) float32 spectrograms or arrays, or (N, T, H, W, 3)
+            uint8 pictures of a film; 0 where absent and behind a length. A memory map that cannot be written to, if
+            there is a cache.
         lengths: (N,) of sequences and videos, 1 where absent; None for images.
         present: (N,), False for an empty cell and for a file that cannot be read.
         report: Which files these are; the same for both parts of a film.

@@ -29,7 +29,12 @@ def choose_stills(folder: Path, n: int) -> list[Path]:
         ...     [path.name for path in choose_stills(Path(folder), 2)]
         ['1.jpg', '3.jpg']
     """
-    names = sorted(name for name in os.listdir(folder) if name.lower().endswith(PICTURES) and name[0] != ".")
+    # A pipe of that name could block for ever; hidden files are leftovers of other systems.
+    names = sorted(
+        entry.name
+        for entry in os.scandir(folder)
+        if entry.name.lower().endswith(PICTURES) and entry.is_file() and entry.name[0] != "."
+    )
     n = min(n, len(names))
     return [folder / names[(2 * k + 1) * len(names) // (2 * n)] for k in range(n)]
 

@@ -51,7 +51,11 @@ PUBLIC = Registry(
             crema_d.read,
             (
                 Parameter(
-                    "split", str, "public", "parts: as published, or such that share no speaker", choices=("public", "speaker")
+                    "split",
+                    str,
+                    "public",
+                    "parts: as published, or such that share no speaker",
+                    choices=("public", "speaker"),
                 ),
             ),
             _AUDIO_VISUAL,
@@ -133,7 +137,6 @@ def in_order(dataset: Dataset, classes: tuple[str, ...] | None) -> Dataset:
     """Number the classes of a data set in an order of their own; those that do not occur are left out."""
     if classes is None:
         return dataset
-    order = [dataset.classes.index(name) for name in classes if name in dataset.classes]
-    return replace(
-        dataset, classes=tuple(dataset.classes[k] for k in order), labels=np.argsort(order)[dataset.labels]
-    )
+    known = [name for name in classes if name in dataset.classes]
+    order = [dataset.classes.index(name) for name in known]
+    return replace(dataset, classes=tuple(known), labels=np.argsort(order)[dataset.labels])

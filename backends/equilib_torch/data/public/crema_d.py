@@ -47,8 +47,8 @@ def read(root: Path, split: str) -> PublicTable:
     ]
     speakers = [{identity[:4] for of, identity, _ in listed if of == part} for part in ("train", "test")]
     note = (
-        f"of {len(set.union(*speakers))} speakers {len(set.intersection(*speakers))} are in the training and in the test "
-        "part; crema-d:split=speaker keeps them apart"
+        f"of {len(set.union(*speakers))} speakers {len(set.intersection(*speakers))} are in the training and in the "
+        "test part; crema-d:split=speaker keeps them apart"
         if split == "public"
         else f"no speaker of {len(set.union(*speakers))} is in two parts, which are drawn by the seed"
     )

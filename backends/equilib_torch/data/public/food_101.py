@@ -1,8 +1,8 @@
 """UPMC Food-101: pictures of dishes and the titles of the pages they are from.
 
-    texts/{train,test}_titles.csv                  columns text,label,Image_path; or, as downloaded, without a header the
-                                                   columns Image_path,text,label
-    images/{train,test}/LABEL/Image_path           the pictures
+    texts/{train,test}_titles.csv             columns text,label,Image_path; or, as downloaded, without a header the
+                                              columns Image_path,text,label
+    images/{train,test}/LABEL/Image_path      the pictures
 
 or {train,dev,test}.jsonl with the keys img, label and text.
 
@@ -47,7 +47,9 @@ def read(root: Path) -> PublicTable:
 
 def _read_titles(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
-        raise InputError(f"looked for the list 'texts/{path.name}' and for train.jsonl, and found neither; check --data-root")
+        raise InputError(
+            f"looked for the list 'texts/{path.name}' and for train.jsonl, and found neither; check --data-root"
+        )
     try:
         rows = [row for row in csv.reader(io.StringIO(read_text_file(path, None), newline="")) if any(row)]
     except csv.Error as error:

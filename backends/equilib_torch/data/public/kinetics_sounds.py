@@ -44,7 +44,7 @@ def read(root: Path, train: str | None, val: str | None, test: str | None) -> Pu
         test: that of the test part.
 
     Raises:
-        InputError: neither lists nor class folders, two lists of one part, a wrong line, no files, or sounds of two kinds.
+        InputError: neither lists nor class folders, two lists of one part, a wrong line, no files, sounds of two kinds.
     """
     given = {part: root / name for part, name in {"train": train, "val": val, "test": test}.items() if name}
     lists = given or _find_lists(root)
@@ -70,7 +70,8 @@ def read(root: Path, train: str | None, val: str | None, test: str | None) -> Pu
         )
         endings.add(PurePosixPath(audio).suffix == ".npy")
         records += [
-            {"label": s["label"], "video": video.format_map(s), "audio": audio.format_map(s), "split": part} for s in mine
+            {"label": s["label"], "video": video.format_map(s), "audio": audio.format_map(s), "split": part}
+            for s in mine
         ]
     if len(endings) > 1:
         raise InputError("sounds must be of one kind in all parts, got .npy in one and sound files in another")
@@ -89,16 +90,17 @@ def _find_lists(root: Path) -> dict[str, Path]:
     files = sorted(
         path for pattern in ("*", "*/*") for path in root.glob(pattern) if path.suffix.lower() in (".txt", ".csv")
     )
-    lists = {}
+    lists: dict[str, Path] = {}
     for part in _FOLDERS:
         expression = re.compile(_LISTED.format(part=part), re.IGNORECASE)
         found = [path for path in files if expression.search(path.stem)]
         if len(found) > 1:
             names = " and ".join(repr(path.relative_to(root).as_posix()) for path in found[:2])
             raise InputError(
-                f"found several lists for {part}: {names}; say which it is: kinetics-sounds:{part}=FILE, as for the others"
+                f"found several lists for {part}: {names}; say which each part has: kinetics-sounds:{part}=FILE:…"
             )
-        lists |= {part: path for path in found}
+        if found:
+            lists[part] = found[0]
     return lists
 
 

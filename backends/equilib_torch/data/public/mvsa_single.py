@@ -68,11 +68,15 @@ def read(root: Path, labels: str) -> PublicTable:
         merged = [("", identity, merge(text, image, labels)) for identity, text, image in pairs]
         listed = [(part, identity, label) for part, identity, label in merged if label is not None]
         why = "contradict each other" if labels == "merged" else "differ"
-        notes = [f"{len(merged) - len(listed):,} of {len(merged):,} are left out, whose labels of text and picture {why}"]
+        notes = [
+            f"{len(merged) - len(listed):,} of {len(merged):,} are left out, whose labels of text and picture {why}"
+        ]
         if not listed:
             raise InputError(f"{_RAW}: no sample is left: all {len(merged):,} have labels that {why}")
     else:
-        raise InputError(f"looked for {_RAW!r}, and for 'train.txt' and 'test.txt', and found neither; check --data-root")
+        raise InputError(
+            f"looked for {_RAW!r}, and for 'train.txt' and 'test.txt', and found neither; check --data-root"
+        )
     names = [{"id": identity, "part": part} for part, identity, _ in listed]
     pattern = where(root, ["data/{id}.jpg", "{id}.jpg", "{part}/{id}.jpg"], names, "the pictures")
     texts = _read_texts(root, [pattern.format_map(name).removesuffix(".jpg") + ".txt" for name in names])

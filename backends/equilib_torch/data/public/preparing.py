@@ -69,8 +69,8 @@ def prepare(name: str, source: Path, target: Path | None, *, jobs: int = 1, prog
 
     - crema-d: films `VideoFlash/ID.flv`, sounds `AudioWAV/ID.wav` (else those of the films), and `train.csv` and
       `test.csv` if they are there; if not, a tenth of each class is drawn for the test part, always the same.
-    - kinetics-sounds: films in class folders, `{train,test}/CLASS/CLIP.mp4`, of which the second may be called val, validate
-      or validation.
+    - kinetics-sounds: films in class folders, `{train,test}/CLASS/CLIP.mp4`, of which the second may be called val,
+      validate or validation.
     - All others are read as they are downloaded; it is only checked that they can be.
 
     Args:
@@ -104,7 +104,9 @@ def prepare(name: str, source: Path, target: Path | None, *, jobs: int = 1, prog
     with ThreadPoolExecutor(jobs) as pool:  # FFmpeg and Pillow let other threads go on
         running = {pool.submit(_convert, job): job for job in waiting}
         try:
-            for future in tqdm(as_completed(running), total=len(running), unit="film", disable=None if progress else True):
+            for future in tqdm(
+                as_completed(running), total=len(running), unit="film", disable=None if progress else True
+            ):
                 try:
                     silent += not future.result()
                 except UnreadableError as error:
@@ -152,7 +154,9 @@ def _kinetics_sounds(source: Path, target: Path) -> Iterator[Job]:
     for part, folders in _PARTS.items():
         folder = next((source / name for name in folders if (source / name).is_dir()), None)
         if folder is None:
-            raise InputError(f"kinetics-sounds in {str(source)!r}: looked for the folder {folders[0]!r}, and there is none")
+            raise InputError(
+                f"kinetics-sounds in {str(source)!r}: looked for the folder {folders[0]!r}, and there is none"
+            )
         seen = {"train": "train_img", "test": "val_img"}[part]
         for film in _films(folder, "*/"):
             yield Job(
@@ -209,7 +213,7 @@ def _write_stills(film: Path, folder: Path) -> None:
             time = frame.time or 0.0
             start = time if start is None else start
             if time - start >= n:
-                image = frame.to_image()
+                image = frame.to_image()  # type: ignore[no-untyped-call]  # PyAV types it in a comment
                 if frame.rotation % 360:
                     image = image.rotate(frame.rotation, expand=True)
                 image.save(folder / f"{n:05d}.jpg", quality=_QUALITY)
