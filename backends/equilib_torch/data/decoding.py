@@ -327,7 +327,8 @@ class _Ragged(_Part):
             with Path(self._frames.name).open("rb") as file, _writer(self._folder, self._part, shape) as writer:
                 for length in self._lengths:
                     row = np.zeros((1, *shape[1:]), np.float32)
-                    row[0, :length] = np.frombuffer(file.read(length * self._width * 4), np.float32).reshape(length, -1)
+                    read = file.read(length * self._width * 4)
+                    row[0, :length] = np.frombuffer(read, np.float32).reshape(-1, self._width)
                     writer.append(row)
             self._finish()
         Path(self._frames.name).unlink()

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -100,7 +101,7 @@ def read_options(
     Modalities that are given no encoder keep the usual one.
     """
     options = TrainOptions(**{name: known[name] for name in TYPES if name not in leave_out})
-    settled = {*options.encoders, *options.drop}
+    settled = {*options.encoders, *options.drop}  # what is dropped needs none
     kept = [] if usual is None else [f"{m}={spec}" for m, spec in usual.encoders.items() if m not in settled]
     given = [
         item
@@ -118,7 +119,7 @@ def usual_for(argv: Sequence[str]) -> TrainOptions:
         'paper'
     """
     dataset = TrainOptions().dataset
-    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+    for argument, following in pairwise([*argv, ""]):
         name, equals, value = argument.partition("=")
         value = value if equals else following
         if name == "--dataset":
@@ -183,7 +184,7 @@ def describe_old_spelling(name: str, value: object, method: str, prefix: str = "
 def _given(argv: Sequence[str]) -> dict[str, str]:
     """Read flags and the one value behind each, whether it is known or not."""
     given: dict[str, str] = {}
-    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+    for argument, following in pairwise([*argv, ""]):
         if argument.startswith("--"):
             name, equals, value = argument[2:].partition("=")
             given[name] = value if equals else following

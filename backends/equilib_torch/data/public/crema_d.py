@@ -52,7 +52,7 @@ def read(root: Path, split: str) -> PublicTable:
         if split == "public"
         else f"no speaker of {len(set.union(*speakers))} is in two parts, which are drawn by the seed"
     )
-    table = put_together("crema-d", root, records, notes=[note], identity="audio")
+    table = put_together("crema-d", root, records, notes=[note], identity="audio", classes=CLASSES)
     return PublicTable(table, ("video=frames", "audio=audio"), CLASSES)
 
 

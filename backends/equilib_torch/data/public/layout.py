@@ -70,7 +70,13 @@ def where(root: Path, patterns: Iterable[str], samples: Sequence[Mapping[str, st
 
 
 def put_together(
-    name: str, root: Path, records: Sequence[Record], *, notes: Iterable[str] = (), identity: str | None = None
+    name: str,
+    root: Path,
+    records: Sequence[Record],
+    *,
+    notes: Iterable[str] = (),
+    identity: str | None = None,
+    classes: Sequence[str] = (),
 ) -> Table:
     """Make a table of samples, and say how many there are.
 
@@ -80,9 +86,11 @@ def put_together(
         records: the samples, all with the same keys.
         notes: what else is to be said of them.
         identity: the column that tells samples apart; who is in two parts is warned of.
+        classes: in what order to show them.
     """
     columns = {key: [record[key] for record in records] for key in records[0]}
-    labels = sorted({str(label) for label in columns["label"]})
+    order = {label: k for k, label in enumerate(classes)}
+    labels = sorted({str(label) for label in columns["label"]}, key=lambda label: (order.get(label, 0), label))
     shown = f": {', '.join(labels)}" if len(labels) <= 10 else ""
     parts = columns.get("split", [])
     counted = ", ".join(f"{parts.count(part):,} {part}" for part in ("train", "val", "test") if part in parts)

@@ -52,7 +52,7 @@ def read(root: Path, labels: str) -> PublicTable:
 
     Args:
         root: data-root.
-        labels: one of `RULES`; of lists of parts, which have one label each, it changes nothing.
+        labels: one of `RULES`; lists of parts have one label each, and no use for it.
 
     Raises:
         InputError: lists or all files are missing, or a line is wrong.
@@ -61,6 +61,10 @@ def read(root: Path, labels: str) -> PublicTable:
     notes = []
     if {"train", "test"} <= set(lists):
         listed = [(part, *sample) for part, path in lists.items() for sample in _read_list(path)]
+        if labels != RULES[0]:
+            raise InputError(
+                f"labels={labels} is for {_RAW}, and train.txt and test.txt have one label each; leave it out"
+            )
         if (root / _RAW).is_file():
             notes = [f"{_RAW} is not read: train.txt and test.txt have the labels"]
     elif (root / _RAW).is_file():
