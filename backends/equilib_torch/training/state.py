@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from equilib import Scheduler, SchedulerState, shapley_scheduler
 from equilib_torch.data import Dataset
 from equilib_torch.data.batches import Batch, loader
-from equilib_torch.data.cache import default_cache
 from equilib_torch.errors import InputError
 from equilib_torch.methods import METHODS, Losses, LossFunction, Plan, Setting, Update
 from equilib_torch.methods.rehearsal import rehearse
@@ -158,7 +157,7 @@ class State:
         config = check(options, dataset, encoders)
         machine = find_machine(options.device, options.precision)
         with apart_from_caller(machine.device):
-            prepared = prepare(config, dataset, default_cache(), machine.device, progress=progress)
+            prepared = prepare(config, dataset, options.cache_place, machine.device, progress=progress)
         splits = dataset.splits
         budget = plan_budget(options, len(splits["train"]), len(splits["val"]), len(dataset.modalities))
         with apart_from_caller(machine.device):
