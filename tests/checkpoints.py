@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-WORDS = "a red blue small cat dog runs sleeps under the tree in summer rain".split()
+WORDS = ["a", "red", "blue", "small", "cat", "dog", "runs", "sleeps", "under", "the", "tree", "in", "summer", "rain"]
 SIZE, BINS, FRAMES, VOCABULARY = 24, 8, 32, 120
 
 

@@ -42,7 +42,7 @@ def test_ids_are_the_published_hash_of_the_n_grams():
 
 
 def test_ids_are_the_same_in_another_process():
-    code = "from equilib_torch.network.text import hash_ngrams as h; print(h(['Ein Käfer 🐞'], buckets=99, max_length=9)[0])"
+    code = "from equilib_torch.network.text import hash_ngrams as h\nprint(h(['Ein Käfer 🐞'], buckets=99, max_length=9)[0])"
     told = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

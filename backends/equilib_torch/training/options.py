@@ -67,7 +67,8 @@ class DataOptions:
     """processes that decode files; default: as many as cores, 8 at most; 0: the training process itself"""
 
     cache: str | None = None
-    """directory of decoded files and features of backbones; default: the environment variable EQUILIB_CACHE, else the user's cache directory"""
+    """directory of decoded files and features of backbones; default: the environment variable EQUILIB_CACHE, else the
+    user's cache directory"""
 
     cache_size: float = 50.0
     """gigabytes that the cache may hold before what was not used for longest goes"""
