@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from equilib_torch.data import Dataset, Modality
+from equilib_torch.data.mapped import release
 from equilib_torch.data.modality import Array, IntArray
 
 
@@ -51,8 +52,10 @@ class Column(NamedTuple):
 
 def column(modality: Modality, rows: IntArray) -> Column:
     """Take some rows of one modality, as tensors."""
+    values = _readable(modality.values[rows])
+    release(modality.values)
     return Column(
-        torch.from_numpy(_readable(modality.values[rows])),
+        torch.from_numpy(values),
         None if modality.lengths is None else torch.from_numpy(modality.lengths[rows]),
         torch.from_numpy(modality.present[rows]),
     )

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from equilib_torch.data import Dataset, Kind, Modality
 from equilib_torch.data.cache import Cache, make_key
+from equilib_torch.data.mapped import release
 from equilib_torch.data.modality import IntArray
 from equilib_torch.network.backbones.checkpoint import described, find_checkpoint
 from equilib_torch.network.backbones.inputs import Array, Rows, extract_spectrograms, size_pictures, tokenise
@@ -317,7 +318,9 @@ def _write(folder: Path, preparation: Preparation, modality: Modality, advance: 
 
 
 def _take(modality: Modality, rows: IntArray) -> tuple[Array, IntArray | None]:
-    return modality.values[rows], None if modality.lengths is None else modality.lengths[rows]
+    values = modality.values[rows]
+    release(modality.values)
+    return values, None if modality.lengths is None else modality.lengths[rows]
 
 
 def _spread(values: Array, rows: IntArray, modality: Modality) -> Array:

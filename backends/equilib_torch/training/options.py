@@ -49,7 +49,7 @@ class DataOptions:
     """balanced: training sees every class equally often, however rare it is"""
 
     eval_batch_size: int = 256
-    """samples per batch in evaluation; changes results by rounding at most"""
+    """samples per batch in evaluation, fewer where samples are large; changes results by rounding at most"""
 
     image_size: int = 224
     """pixels of both sides that pictures are scaled to, and pictures of films"""
