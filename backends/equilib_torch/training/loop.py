@@ -81,9 +81,9 @@ def fit(
         options: what to train, and how.
         dataset: what to train on; `options.dataset` and `options.output` are not looked at.
         encoders: modules of one's own, by modality, in the place of the usual encoders: (B, ...) -> (B, d), any d. A
-            copy of each is trained. It gets a batch's inputs as they are, float32 and not standardised, 0 where the
-            modality is absent, and `lengths`, (B,), if its forward has an argument of that name. In eval mode, what
-            it makes of a sample must not depend on the rest of the batch. With a `state`, give them to `State.create`.
+            copy of each is trained. It gets the samples of a batch that have the modality, as they are: float32 and
+            not standardised; and `lengths`, (B,), if its forward has an argument of that name. In eval mode, what it
+            makes of a sample must not depend on the rest of the batch. With a `state`, give them to `State.create`.
         on_epoch: called after each measurement with its record, and with the network if its weights are the ones to
             keep so far, else None; if it returns False, the run ends there.
         progress: whether to show a bar on standard error, or lines where that is no terminal; or what to tell how far
