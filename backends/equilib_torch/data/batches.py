@@ -69,11 +69,14 @@ class Column(NamedTuple):
 
 
 def column(modality: Modality, rows: IntArray) -> Column:
-    """Take some rows of one modality, as tensors."""
+    """Take some rows of one modality, as tensors; where it is absent, they are 0, whatever is stored there."""
+    values, present = modality.values[rows], modality.present[rows]
+    if not present.all():
+        values[~present] = np.zeros((), values.dtype)
     return Column(
-        torch.from_numpy(_readable(modality.values[rows])),
+        torch.from_numpy(_readable(values)),
         None if modality.lengths is None else torch.from_numpy(modality.lengths[rows]),
-        torch.from_numpy(modality.present[rows]),
+        torch.from_numpy(present),
     )
 
 

@@ -81,7 +81,7 @@ class MultimodalNetwork(nn.Module):
             return features
         if not len(rows):
             return self.log_prior.new_zeros(len(x), self.config.widths[k])
-        z = self.encoders[k](x[rows], None if lengths is None else lengths[rows])
+        z: Tensor = self.encoders[k](x[rows], None if lengths is None else lengths[rows])
         return z.new_zeros(len(x), z.shape[1]).index_copy(0, rows, z)
 
     def unimodal(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:

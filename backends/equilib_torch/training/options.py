@@ -15,6 +15,7 @@ import numpy as np
 
 from equilib.schedule import POLICIES
 from equilib_torch.data import DATASETS
+from equilib_torch.data.missing import read_rates
 from equilib_torch.errors import InputError
 from equilib_torch.methods import METHODS, Keep, Method
 from equilib_torch.network import ENCODERS, FUSIONS, MemoryMapping
@@ -47,6 +48,20 @@ class DataOptions:
 
     eval_batch_size: int = 256
     """samples per batch in evaluation; changes results by rounding at most"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions:
+    """What samples lack."""
+
+    incomplete: Literal["use", "exclude"] | None = None
+    """training samples that lack a modality; default: use them, with a method that can"""
+
+    missing_in_training: list[str] = field(default_factory=list)
+    """MODALITY=RATE …, or a RATE for all: take modalities from training and validation samples at random"""
+
+    missing_in_testing: list[str] = field(default_factory=list)
+    """MODALITY=RATE …, or a RATE for all: take modalities from test samples at random"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +155,7 @@ class MachineOptions:
 
 GROUPS = {
     "data": DataOptions,
+    "samples": SampleOptions,
     "network": NetworkOptions,
     "method": MethodOptions,
     "training": TrainingOptions,
@@ -149,7 +165,7 @@ GROUPS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(MachineOptions, TrainingOptions, MethodOptions, NetworkOptions, DataOptions):
+class TrainOptions(MachineOptions, TrainingOptions, MethodOptions, NetworkOptions, SampleOptions, DataOptions):
     """Options of a training run; every one has a default, checked when the object is made.
 
     Whole and real numbers of NumPy are accepted, and become Python's.
@@ -183,6 +199,10 @@ class TrainOptions(MachineOptions, TrainingOptions, MethodOptions, NetworkOption
         _require("weight_decay", 0 <= self.weight_decay < float("inf"), "be at least 0 and finite", self.weight_decay)
         _require("seed", 0 <= self.seed < 2**32, "be in [0, 2**32)", self.seed)
         _read_encoders(self.encoder)
+        for name in ("missing_in_training", "missing_in_testing"):
+            read_rates(flag(name), getattr(self, name))
+        if self.incomplete == "use" and not METHODS[self.method_name].incomplete:
+            raise InputError(f"incomplete must be exclude with the method {self.method_name}, got 'use'")
 
     @property
     def encoders(self) -> dict[str, str]:

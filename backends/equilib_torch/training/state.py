@@ -23,6 +23,7 @@ from equilib_torch.training.clock import Clock
 from equilib_torch.training.device import Machine, apart_from_caller, find_machine
 from equilib_torch.training.options import TrainOptions
 from equilib_torch.training.planning import Budget, learning_rate, make_plan, plan_budget
+from equilib_torch.training.samples import Samples, prepare_samples
 
 Record = dict[str, Any]
 
@@ -38,6 +39,7 @@ def check(options: TrainOptions, dataset: Dataset, encoders: Mapping[str, nn.Mod
     Raises:
         InputError: options or modules that do not fit the data.
     """
+    dataset = prepare_samples(options, dataset).dataset
     n, n_train = len(dataset.modalities), len(dataset.splits["train"])
     if options.batch_size is not None and options.batch_size > n_train:
         raise InputError(
@@ -84,7 +86,8 @@ class State:
 
     Attributes:
         options: what to train, and how.
-        dataset: what to train on.
+        dataset: what to train on, as it was given.
+        samples: what is seen of it.
         machine: where, and how precisely.
         budget: how long, and when to measure.
         network: what is trained.
@@ -115,6 +118,7 @@ class State:
 
     options: TrainOptions
     dataset: Dataset
+    samples: Samples
     machine: Machine
     budget: Budget
     network: MultimodalNetwork
@@ -147,12 +151,13 @@ class State:
         """
         config = check(options, dataset, encoders)
         machine = find_machine(options.device, options.precision)
-        splits = dataset.splits
+        samples = prepare_samples(options, dataset)
+        splits = samples.dataset.splits
         budget = plan_budget(options, len(splits["train"]), len(splits["val"]), len(dataset.modalities))
         with apart_from_caller(machine.device):
             seed(machine, options.seed, 0)
             network = MultimodalNetwork(config, encoders)
-            network.fit_statistics(dataset)
+            network.fit_statistics(samples.dataset)
             network.to(machine.device)
 
             def rehearse_now(loss: LossFunction | None) -> Losses:
@@ -173,6 +178,7 @@ class State:
         state = cls(
             options=options,
             dataset=dataset,
+            samples=samples,
             machine=machine,
             budget=budget,
             network=network,
@@ -203,7 +209,7 @@ class State:
         if split == "train":
             shuffle = options.seed, self.epoch
             return loader(
-                self.dataset,
+                self.samples.dataset,
                 split,
                 self.budget.batch_size,
                 shuffle=shuffle,
@@ -211,7 +217,7 @@ class State:
                 skip=skip,
                 device=device,
             )
-        return loader(self.dataset, split, options.eval_batch_size, skip=skip, device=device)
+        return loader(self.samples.dataset, split, options.eval_batch_size, skip=skip, device=device)
 
     def rehearse(self, loss: LossFunction | None) -> Losses:
         """Train a copy of the network for an epoch and measure its losses, as `methods.rehearsal.rehearse` says."""
