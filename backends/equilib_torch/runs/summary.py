@@ -27,8 +27,8 @@ def summarise(run: Run, *, seconds_total: float) -> dict[str, Any]:
     kept. `n_train` counts the samples that were trained on, `n_incomplete` those of them that lack a modality,
     `n_excluded` those that were left out because they do; `missing_in_training` and `missing_in_testing` hold, of every
     modality, the rate at which it was made missing, from how many samples of train and test it was so taken, and how
-    many of those in use lack it. `still_rising` tells whether accuracy on validation had not settled, `per_class` holds recall, precision, F1
-    and number of test samples of every class.
+    many of those in use lack it. `still_rising` tells whether accuracy on validation had not settled, `per_class` holds
+    recall, precision, F1 and number of test samples of every class.
 
     Args:
         run: what `fit` returned.

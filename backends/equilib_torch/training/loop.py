@@ -155,7 +155,7 @@ def train(state: State, until: int, *, progress: Progress | None = None) -> None
                 for group in state.optimiser.param_groups:
                     group["lr"] = state.learning_rate
                 with state.machine.autocast():
-                    state.method(network, batch, plan, step)
+                    state.method(network, state.augment(batch, state.update), plan, step)
                 state.update += 1
                 told.advance()
 

@@ -20,9 +20,11 @@ from equilib_torch.errors import InputError
 from equilib_torch.methods import METHODS, Keep, Method
 from equilib_torch.network import ENCODERS, FUSIONS, MemoryMapping
 from equilib_torch.parameters import read_parameters, split_spec
+from equilib_torch.training.augmentation import AUGMENTATIONS, read_augmentations
 from equilib_torch.training.evaluation import VALUES
 
 KNOWN: Mapping[str, Iterable[str]] = {
+    "augment": AUGMENTATIONS,
     "dataset": DATASETS,
     "encoder": ENCODERS,
     "fusion": FUSIONS,
@@ -52,7 +54,7 @@ class DataOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleOptions:
-    """What samples lack."""
+    """What samples lack, and how training changes them."""
 
     incomplete: Literal["use", "exclude"] | None = None
     """training samples that lack a modality; default: use them, with a method that can"""
@@ -62,6 +64,9 @@ class SampleOptions:
 
     missing_in_testing: list[str] = field(default_factory=list)
     """MODALITY=RATE …, or a RATE for all: take modalities from test samples at random"""
+
+    augment: list[str] = field(default_factory=list)
+    """MODALITY=NAME+NAME=NUMBER …: random changes of training samples"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +206,7 @@ class TrainOptions(MachineOptions, TrainingOptions, MethodOptions, NetworkOption
         _read_encoders(self.encoder)
         for name in ("missing_in_training", "missing_in_testing"):
             read_rates(flag(name), getattr(self, name))
+        read_augmentations(self.augment)
         if self.incomplete == "use" and not METHODS[self.method_name].incomplete:
             raise InputError(f"incomplete must be exclude with the method {self.method_name}, got 'use'")
 

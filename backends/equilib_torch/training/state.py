@@ -19,6 +19,7 @@ from equilib_torch.methods import METHODS, Losses, LossFunction, Plan, Setting, 
 from equilib_torch.methods.rehearsal import rehearse
 from equilib_torch.network import MultimodalNetwork, NetworkConfig, configure
 from equilib_torch.network.own import check_own_encoders
+from equilib_torch.training.augmentation import Augmenter, check_augmentations, read_augmentations
 from equilib_torch.training.clock import Clock
 from equilib_torch.training.device import Machine, apart_from_caller, find_machine
 from equilib_torch.training.options import TrainOptions
@@ -40,6 +41,7 @@ def check(options: TrainOptions, dataset: Dataset, encoders: Mapping[str, nn.Mod
         InputError: options or modules that do not fit the data.
     """
     dataset = prepare_samples(options, dataset).dataset
+    check_augmentations(read_augmentations(options.augment), dataset)
     n, n_train = len(dataset.modalities), len(dataset.splits["train"])
     if options.batch_size is not None and options.batch_size > n_train:
         raise InputError(
@@ -90,6 +92,7 @@ class State:
         samples: what is seen of it.
         machine: where, and how precisely.
         budget: how long, and when to measure.
+        augment: changes training batches as the options say.
         network: what is trained.
         method: turns a batch into updates of it; may remember something from batch to batch.
         optimiser: of the weights; `train` sets its learning rate before every update.
@@ -121,6 +124,7 @@ class State:
     samples: Samples
     machine: Machine
     budget: Budget
+    augment: Augmenter
     network: MultimodalNetwork
     method: Update
     optimiser: torch.optim.Optimizer
@@ -181,6 +185,9 @@ class State:
             samples=samples,
             machine=machine,
             budget=budget,
+            augment=Augmenter(
+                read_augmentations(options.augment), samples.dataset, seed=options.seed, device=machine.device
+            ),
             network=network,
             method=method,
             optimiser=optimiser,
@@ -226,6 +233,7 @@ class State:
             loss,
             train=self.batches("train"),
             val=self.batches("val"),
+            augment=lambda batch, position: self.augment(batch, self.update + position),
             lr=self.learning_rate,
             weight_decay=self.options.weight_decay,
         )
