@@ -178,7 +178,7 @@ def test_features_are_those_of_single_unpadded_samples(trained, built, name):
 def test_a_trained_backbone_sees_neither_padding_nor_other_samples(trained, name, tune):
     one = trained(name, tune)
     state = State.create(one.options, one.dataset)
-    encoder, m = one.run.network.encoders[0].eval(), state.prepared.modalities[0]
+    encoder, m = one.run.network.encoders[0].eval(), state.samples.dataset.modalities[0]
     rows = np.flatnonzero(m.present)[:9]
     batch = column(m, rows)
     with torch.no_grad():

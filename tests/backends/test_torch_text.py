@@ -42,7 +42,9 @@ def test_ids_are_the_published_hash_of_the_n_grams():
 
 
 def test_ids_are_the_same_in_another_process():
-    code = "from equilib_torch.network.text import hash_ngrams as h\nprint(h(['Ein Käfer 🐞'], buckets=99, max_length=9)[0])"
+    code = (
+        "from equilib_torch.network.text import hash_ngrams as h; print(h(['Käfer 🐞'], buckets=99, max_length=9)[0])"
+    )
     told = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -50,7 +52,7 @@ def test_ids_are_the_same_in_another_process():
         check=True,
         env={**os.environ, "PYTHONHASHSEED": "1"},
     )
-    assert told.stdout.strip() == str(hash_ngrams(["Ein Käfer 🐞"], buckets=99, max_length=9)[0])
+    assert told.stdout.strip() == str(hash_ngrams(["Käfer 🐞"], buckets=99, max_length=9)[0])
 
 
 @pytest.mark.parametrize("text", AWKWARD, ids=range(len(AWKWARD)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, fields
-from typing import Any
+from typing import Any, get_origin
 
 import docstring_parser
 import yaml
@@ -167,7 +167,9 @@ def _load_yaml(text: str) -> Any:
     if isinstance(loaded, dict):
         _refuse_old_spellings(loaded, "")
         loaded.pop("fingerprint", None)  # of the data of the run that wrote it; not an option
-        encoder = loaded.get("encoder", [])
-        if not isinstance(encoder, list) or not all(isinstance(item, str) for item in encoder):
-            raise yaml.YAMLError(f"encoder must be a list of MODALITY=NAME, got {encoder!r}")
+        for name in (name for name, kind in TYPES.items() if get_origin(kind) is list):
+            items = loaded.get(name, [])
+            if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+                what = "MODALITY=NAME" if name == "encoder" else "text"
+                raise yaml.YAMLError(f"{name} must be a list of {what}, got {items!r}")
     return loaded
