@@ -225,13 +225,6 @@ class MultimodalClassifier:
             ]
         )
 
-    def _prepared(self, k: int, raw: Modality) -> Modality:
-        if k not in self._preparations:
-            config = self.network.config.modalities[k]
-            self._preparations[k] = make_preparation(config, self.network.log_prior.device)
-        preparation = self._preparations[k]
-        return raw if preparation is None else prepare_rows(preparation, raw)
-
     def _arrays(self, table: Table, data_root: str | Path | None, cache: Cache | None) -> dict[str, npt.NDArray[Any]]:
         """Make of raw rows what the network reads, laid out as arrays are."""
         schema = self.network.config.schema
@@ -252,6 +245,13 @@ class MultimodalClassifier:
                 arrays[f"{modality.name}_length"] = np.minimum(modality.lengths, values.shape[1])
             arrays |= {modality.name: values, f"{modality.name}_present": modality.present}
         return arrays
+
+    def _prepared(self, k: int, raw: Modality) -> Modality:
+        if k not in self._preparations:
+            config = self.network.config.modalities[k]
+            self._preparations[k] = make_preparation(config, self.network.log_prior.device)
+        preparation = self._preparations[k]
+        return raw if preparation is None else prepare_rows(preparation, raw)
 
 
 def _table(rows: Rows) -> Table | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from equilib_torch.commands.ending import run_command
 from equilib_torch.errors import InputError
-from equilib_torch.streams import say, say_aside
+from equilib_torch.streams import say, say_aside, warn
 from equilib_torch.training.arguments import add_options, new_parser, parse, read_options, usual_for
 from equilib_torch.training.options import TrainOptions
 
@@ -57,6 +57,7 @@ def compare_command(argv: Sequence[str]) -> int:
         from equilib_torch.comparison.variants import default_variants, read_variants
         from equilib_torch.data import describe
         from equilib_torch.training.device import find_machine
+        from equilib_torch.training.samples import prepare_samples
 
         dataset = request.common.data.load(0, progress=not request.quiet)
         request = request._replace(common=request.common.resolved(dataset))
@@ -66,6 +67,9 @@ def compare_command(argv: Sequence[str]) -> int:
             say_aside(f"{_PROG}: note: {note}")
         find_machine(request.common.device, request.common.precision)
         variants = read_variants(request.variants or default_variants(), request.common, dataset)
+        for variant in () if request.quiet else variants:
+            if n := prepare_samples(variant.options, dataset).n_excluded:
+                warn(f"{variant.name}: {n} training samples lack a modality and are excluded (with seed 0)")
         if request.output is not None:
             with open_comparison(request.output) as directory:
                 runs.extend(plan_runs(variants, range(request.seeds), directory))

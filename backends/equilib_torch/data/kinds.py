@@ -223,8 +223,8 @@ def infer(table: Table, name: str, *, vector: bool = False) -> Column:
 
     In this order, where "most" is 80 % of the cells that are not missing, of 2,000 of them, evenly spaced, if there are
     more. Most end like the name of a picture, sound or film: paths. Whole numbers some of which begin with 0:
-    categories. Most are numbers (or dates): numbers (or dates), and the others faults. A name such as `caption`: text. Few values,
-    of few words: categories. Else text.
+    categories. Most are numbers (or dates): numbers (or dates), and the others faults. A name such as `caption`: text.
+    Few values, of few words: categories. Else text.
 
     Args:
         table: with the column.

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+import mmap
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
-from equilib_torch.data.modality import Array
+Array: TypeAlias = npt.NDArray[Any]
 
 
 class ArrayWriter:
@@ -73,12 +74,31 @@ class ArrayWriter:
             raise ValueError(f"{self._left} of {self._shape[0]} rows were not written")
 
 
-def read_array(path: Path, *, mapped: bool = True) -> npt.NDArray[Any]:
+def read_array(path: Path, *, mapped: bool = True) -> Array:
     """Read an `.npy` file, by default as a memory map that cannot be written to; never Python objects.
 
     Raises:
         OSError: It cannot be opened.
         ValueError: It is no such file.
     """
-    values: npt.NDArray[Any] = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+    values: Array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     return values
+
+
+def release(values: Array) -> None:
+    """Let go of the memory in which parts of a mapped array were read, if it is one; the next to read gets them back.
+
+    What has been read stays in the system's cache of files, so that reading it again costs little; but it no longer
+    counts as memory of this process, which otherwise grows to the size of the file.
+
+    Example:
+        >>> release(np.ones(3))
+    """
+    found: object = values
+    while isinstance(found, np.ndarray):
+        # What was written to a private map would be lost.
+        if isinstance(found, np.memmap) and found.mode != "r":
+            return
+        found = found.base
+    if isinstance(found, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        found.madvise(mmap.MADV_DONTNEED)

@@ -95,9 +95,8 @@ def _chosen(entries: Mapping[str, T], label: str, drop: tuple[str, ...]) -> dict
         if name not in entries and (name != "label" or name in drop):
             option = "drop" if name in drop else "label"
             raise InputError(f"{option}: there is no key {name!r}, only {', '.join(map(repr, list(entries)[:20]))}")
-    left_out = {*drop, *(f"{name}{suffix}" for name in drop for suffix in SUFFIXES)}
-    kept = {key: entry for key, entry in entries.items() if key not in left_out}
-    return {**kept, "label": kept.pop(label)} if label in kept else kept
+    left_out = {*drop, *(f"{name}{suffix}" for name in drop for suffix in SUFFIXES)} | {"label"} - {label}
+    return {"label" if key == label else key: entry for key, entry in entries.items() if key not in left_out}
 
 
 def _dataset(name: str, arrays: Mapping[str, Array], seed: int) -> Dataset:

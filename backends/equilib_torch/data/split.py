@@ -60,10 +60,10 @@ def make_splits(labels: Array, split: Array | None, seed: int, *, groups: Array 
     for part in ("train", "test"):
         if not parts[part].size:
             raise InputError(f"split: needs 'train' and 'test' rows ('val' may be left out), got no {part!r}")
-    if not parts["val"].size:
-        parts["train"], parts["val"] = _hold_out_of(parts["train"], labels, seed, groups)
     if groups is not None:
         require_whole_groups(groups, parts)
+    if not parts["val"].size:
+        parts["train"], parts["val"] = _hold_out_of(parts["train"], labels, seed, groups)
     return parts
 
 

@@ -94,13 +94,12 @@ def read_csv(path: Path, encoding: str | None) -> Table:
                 )
             lines.append(line)
             rows.append(record)
-    columns = {
-        name: [cell or None for cell in cells] for name, cells in zip(header, zip(*rows, strict=True), strict=True)
-    }
+    cells = zip(*rows, strict=True) if rows else ((),) * len(header)
+    columns = {name: [cell or None for cell in column] for name, column in zip(header, cells, strict=True)}
     notes = (
         [] if separator == "," or path.suffix.lower() == ".tsv" else [f"separator {_SHOWN.get(separator, separator)!r}"]
     )
-    return make_table(path.stem, columns if rows else dict.fromkeys(header, ()), path.parent, lines=lines, notes=notes)
+    return make_table(path.stem, columns, path.parent, lines=lines, notes=notes)
 
 
 def find_separator(text: str) -> str:
@@ -177,6 +176,7 @@ def read_jsonl(path: Path, encoding: str | None) -> Table:
 def _object(text: str, line: int) -> dict[str, Any]:
     try:
         record = json.loads(text, object_pairs_hook=_distinct)
+        json.dumps(record, ensure_ascii=False).encode()  # an escape may say half a character, which no text can hold
     except InputError as error:
         raise InputError(f"line {line}: {error}") from error
     except (ValueError, RecursionError) as error:

@@ -21,6 +21,7 @@ from equilib_torch.errors import InputError
 from equilib_torch.network.backbones.encoder import BackboneEncoder, FrozenFeatures, build_backbone_encoder
 from equilib_torch.network.backbones.spec import BACKBONE, BACKBONE_PARAMETERS, BackboneSpec
 from equilib_torch.network.inputs import Standardise, average_frames, within
+from equilib_torch.network.pooling import max_pool
 from equilib_torch.network.resnet import ResNet18
 from equilib_torch.network.text import NGRAM_PARAMETERS, HashedNgrams
 from equilib_torch.parameters import Parameter, read_parameters, split_spec
@@ -118,7 +119,7 @@ class ImageCNN(nn.Module):
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             x = convolution(x)
             if min(x.shape[2:]) >= 8:
-                x = F.max_pool2d(x, 2)
+                x = max_pool(x)
             x = F.gelu(norm(x))
         x = F.adaptive_avg_pool2d(x, 4)  # (B, width, 4, 4)
         return F.gelu(self.out(self.dropout(x.flatten(1))))

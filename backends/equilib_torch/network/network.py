@@ -81,13 +81,22 @@ class MultimodalNetwork(nn.Module):
         self.log_prior.copy_(torch.from_numpy(np.log(counts / counts.sum())))
 
     def encode(self, batch: Batch) -> tuple[Tensor, ...]:
-        """Compute the features of every modality, n tensors (B, d_k). Features of absent modalities are undefined."""
+        """Compute the features of every modality, n tensors (B, d_k). Features of absent modalities are 0."""
         return tuple(self.encode_one(batch, k) for k in range(len(self.encoders)))
 
     def encode_one(self, batch: Batch, k: int) -> Tensor:
-        """Compute the features of modality k, (B, d_k)."""
-        features: Tensor = self.encoders[k](batch.inputs[k], batch.lengths[k])
-        return features
+        """Compute the features of modality k, (B, d_k): from the samples that have it; 0 for all others.
+
+        An encoder that nobody in the batch needs is not run at all: an update then leaves its weights as they are.
+        """
+        x, lengths, rows = batch.inputs[k], batch.lengths[k], batch.rows_with(k)
+        if rows is None:
+            features: Tensor = self.encoders[k](x, lengths)
+            return features
+        if not len(rows):
+            return self.log_prior.new_zeros(len(x), self.config.widths[k])
+        z: Tensor = self.encoders[k](x[rows], None if lengths is None else lengths[rows])
+        return z.new_zeros(len(x), z.shape[1]).index_copy(0, rows, z)
 
     def unimodal(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Compute the logits of each modality's own head: n tensors (B, n_classes)."""

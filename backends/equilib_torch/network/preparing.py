@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property, partial
 from importlib.metadata import version
@@ -21,6 +22,7 @@ from tqdm import tqdm
 
 from equilib_torch.data import Dataset, Kind, Modality
 from equilib_torch.data.cache import Cache, make_key
+from equilib_torch.data.mapped import ArrayWriter, read_array, release
 from equilib_torch.data.modality import IntArray
 from equilib_torch.network.backbones.checkpoint import described, find_checkpoint
 from equilib_torch.network.backbones.inputs import Array, Rows, extract_spectrograms, size_pictures, tokenise
@@ -274,8 +276,8 @@ def prepare_modality(
     return Modality(
         modality.name,
         preparation.kind,
-        np.load(folder / _VALUES, mmap_mode="r"),
-        np.load(lengths) if lengths.exists() else None,
+        read_array(folder / _VALUES),
+        read_array(lengths, mapped=False) if lengths.exists() else None,
         modality.present,
     )
 
@@ -300,24 +302,29 @@ def _write(folder: Path, preparation: Preparation, modality: Modality, advance: 
     if not preparation.in_parts:
         np.save(folder / _VALUES, _spread(preparation(*_take(modality, rows), advance).values, rows, modality))
         return
-    values: Array | None = None
-    lengths = np.ones(len(modality.present), dtype=np.int64)
-    for start in range(0, len(rows), _CHUNK):
-        part = rows[start : start + _CHUNK]
-        made = preparation(*_take(modality, part), advance)
-        if values is None:
-            shape = (len(modality.present), *made.values.shape[1:])
-            values = np.lib.format.open_memmap(folder / _VALUES, "w+", made.values.dtype, shape)
-        values[part] = made.values
-        if made.lengths is not None:
-            lengths[part] = made.lengths
-    cast(np.memmap[Any, Any], values).flush()
+    lengths, n_written = np.ones(len(modality.present), dtype=np.int64), 0
+    with ExitStack() as stack:
+        for start in range(0, len(rows), _CHUNK):
+            part = rows[start : start + _CHUNK]
+            made = preparation(*_take(modality, part), advance)
+            if not start:
+                shape = (len(modality.present), *made.values.shape[1:])
+                writer = stack.enter_context(ArrayWriter(folder / _VALUES, shape, made.values.dtype))
+            for row, values in zip(part.tolist(), made.values, strict=True):
+                writer.skip(row - n_written)
+                writer.append(values[None])
+                n_written = row + 1
+            if made.lengths is not None:
+                lengths[part] = made.lengths
+        writer.skip(len(modality.present) - n_written)
     if preparation.kind in ("sequence", "video"):
         np.save(folder / _LENGTHS, lengths)
 
 
 def _take(modality: Modality, rows: IntArray) -> tuple[Array, IntArray | None]:
-    return modality.values[rows], None if modality.lengths is None else modality.lengths[rows]
+    values = modality.values[rows]
+    release(modality.values)
+    return values, None if modality.lengths is None else modality.lengths[rows]
 
 
 def _spread(values: Array, rows: IntArray, modality: Modality) -> Array:

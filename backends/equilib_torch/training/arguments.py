@@ -234,5 +234,5 @@ def _load_yaml(text: str) -> Any:
         for name in (name for name, kind in TYPES.items() if get_origin(kind) is list):
             items = loaded.get(name, [])
             if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
-                raise yaml.YAMLError(f"{name} must be a list of {_ITEMS.get(name, 'COLUMN')}, got {items!r}")
+                raise yaml.YAMLError(f"{name} must be a list of {_ITEMS.get(name, 'text')}, got {items!r}")
     return loaded

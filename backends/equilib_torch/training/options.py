@@ -17,6 +17,7 @@ from equilib.schedule import POLICIES
 from equilib_torch.data import DATASETS, DataRequest, Dataset
 from equilib_torch.data.cache import Cache, default_cache
 from equilib_torch.data.media import MediaOptions
+from equilib_torch.data.missing import read_rates
 from equilib_torch.data.public import PUBLIC, find_public
 from equilib_torch.data.table import declared_by
 from equilib_torch.errors import InputError
@@ -24,9 +25,11 @@ from equilib_torch.methods import METHODS, Keep, Method
 from equilib_torch.network import ENCODERS, FUSIONS, MemoryMapping
 from equilib_torch.network.encoders import read_encoder
 from equilib_torch.parameters import read_parameters, split_spec
+from equilib_torch.training.augmentation import AUGMENTATIONS, read_augmentations
 from equilib_torch.training.evaluation import VALUES
 
 KNOWN: Mapping[str, Iterable[str]] = {
+    "augment": AUGMENTATIONS,
     "dataset": (*DATASETS, *PUBLIC),
     "encoder": ENCODERS,
     "fusion": FUSIONS,
@@ -71,7 +74,7 @@ class DataOptions:
     """balanced: training sees every class equally often, however rare it is"""
 
     eval_batch_size: int = 256
-    """samples per batch in evaluation; changes results by rounding at most"""
+    """samples per batch in evaluation, fewer where samples are large; changes results by rounding at most"""
 
     image_size: int = 224
     """pixels of both sides that pictures are scaled to, and pictures of films"""
@@ -89,10 +92,28 @@ class DataOptions:
     """processes that decode files; default: as many as cores, 8 at most; 0: the training process itself"""
 
     cache: str | None = None
-    """directory of decoded files; default: the environment variable EQUILIB_CACHE, else the user's cache directory"""
+    """directory of decoded files and features of backbones; default: the environment variable EQUILIB_CACHE, else the
+    user's cache directory"""
 
     cache_size: float = 50.0
     """gigabytes that the cache may hold before what was not used for longest goes"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions:
+    """What samples lack, and how training changes them."""
+
+    incomplete: Literal["use", "exclude"] | None = None
+    """training samples that lack a modality; default: use them, with a method that can"""
+
+    missing_in_training: list[str] = field(default_factory=list)
+    """MODALITY=RATE …, or a RATE for all: take modalities from training and validation samples at random"""
+
+    missing_in_testing: list[str] = field(default_factory=list)
+    """MODALITY=RATE …, or a RATE for all: take modalities from test samples at random"""
+
+    augment: list[str] = field(default_factory=list)
+    """MODALITY=NAME+NAME=NUMBER …: random changes of training samples"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +207,7 @@ class MachineOptions:
 
 GROUPS = {
     "data": DataOptions,
+    "samples": SampleOptions,
     "network": NetworkOptions,
     "method": MethodOptions,
     "training": TrainingOptions,
@@ -195,7 +217,7 @@ GROUPS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(MachineOptions, TrainingOptions, MethodOptions, NetworkOptions, DataOptions):
+class TrainOptions(MachineOptions, TrainingOptions, MethodOptions, NetworkOptions, SampleOptions, DataOptions):
     """Options of a training run; every one has a default, checked when the object is made.
 
     Whole and real numbers of NumPy are accepted, and become Python's.
@@ -231,6 +253,11 @@ class TrainOptions(MachineOptions, TrainingOptions, MethodOptions, NetworkOption
         self.media  # noqa: B018 - checks its options
         _require("seed", 0 <= self.seed < 2**32, "be in [0, 2**32)", self.seed)
         _read_encoders(self.encoder)
+        for name in ("missing_in_training", "missing_in_testing"):
+            read_rates(flag(name), getattr(self, name))
+        read_augmentations(self.augment)
+        if self.incomplete == "use" and not METHODS[self.method_name].incomplete:
+            raise InputError(f"incomplete must be exclude with the method {self.method_name}, got 'use'")
 
     @property
     def media(self) -> MediaOptions:

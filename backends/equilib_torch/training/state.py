@@ -14,19 +14,22 @@ from torch import Tensor, nn
 from equilib import Scheduler, SchedulerState, shapley_scheduler
 from equilib_torch.data import Dataset
 from equilib_torch.data.batches import Batch, loader
-from equilib_torch.data.cache import default_cache
 from equilib_torch.errors import InputError
 from equilib_torch.methods import METHODS, Losses, LossFunction, Plan, Setting, Update
 from equilib_torch.methods.rehearsal import rehearse
 from equilib_torch.network import MultimodalNetwork, NetworkConfig, configure
 from equilib_torch.network.own import check_own_encoders
 from equilib_torch.network.preparing import prepare
+from equilib_torch.training.augmentation import Augmenter, check_augmentations, read_augmentations
 from equilib_torch.training.clock import Clock
 from equilib_torch.training.device import Machine, apart_from_caller, find_machine
 from equilib_torch.training.options import TrainOptions
 from equilib_torch.training.planning import Budget, learning_rate, make_plan, plan_budget
+from equilib_torch.training.samples import Samples, prepare_samples
 
 Record = dict[str, Any]
+
+_EVALUATED_NUMBERS = 2**23  # most numbers in a batch of evaluation: what an encoder makes of them is ten times as many
 
 
 def check(options: TrainOptions, dataset: Dataset, encoders: Mapping[str, nn.Module] | None = None) -> NetworkConfig:
@@ -40,6 +43,8 @@ def check(options: TrainOptions, dataset: Dataset, encoders: Mapping[str, nn.Mod
     Raises:
         InputError: options or modules that do not fit the data.
     """
+    dataset = prepare_samples(options, dataset).dataset
+    check_augmentations(read_augmentations(options.augment), dataset)
     n, n_train = len(dataset.modalities), len(dataset.splits["train"])
     if options.batch_size is not None and options.batch_size > n_train:
         raise InputError(
@@ -86,10 +91,11 @@ class State:
 
     Attributes:
         options: what to train, and how.
-        dataset: what to train on.
-        prepared: the same as the encoders read it, see `network.preparing`.
+        dataset: what to train on, as it was given.
+        samples: what is seen of it, as the encoders read it, see `network.preparing`.
         machine: where, and how precisely.
         budget: how long, and when to measure.
+        augment: changes training batches as the options say.
         network: what is trained.
         method: turns a batch into updates of it; may remember something from batch to batch.
         optimiser: of the weights; `train` sets its learning rate before every update.
@@ -118,9 +124,10 @@ class State:
 
     options: TrainOptions
     dataset: Dataset
-    prepared: Dataset
+    samples: Samples
     machine: Machine
     budget: Budget
+    augment: Augmenter
     network: MultimodalNetwork
     method: Update
     optimiser: torch.optim.Optimizer
@@ -158,13 +165,14 @@ class State:
         config = check(options, dataset, encoders)
         machine = find_machine(options.device, options.precision)
         with apart_from_caller(machine.device):
-            prepared = prepare(config, dataset, default_cache(), machine.device, progress=progress)
-        splits = dataset.splits
+            prepared = prepare(config, dataset, options.cache_place, machine.device, progress=progress)
+        samples = prepare_samples(options, prepared.dataset)
+        splits = samples.dataset.splits
         budget = plan_budget(options, len(splits["train"]), len(splits["val"]), len(dataset.modalities))
         with apart_from_caller(machine.device):
             seed(machine, options.seed, 0)
             network = MultimodalNetwork(prepared.config, encoders)
-            network.fit_statistics(prepared.dataset)
+            network.fit_statistics(samples.dataset)
             network.to(machine.device)
 
             def rehearse_now(loss: LossFunction | None) -> Losses:
@@ -185,9 +193,12 @@ class State:
         state = cls(
             options=options,
             dataset=dataset,
-            prepared=prepared.dataset,
+            samples=samples,
             machine=machine,
             budget=budget,
+            augment=Augmenter(
+                read_augmentations(options.augment), samples.dataset, seed=options.seed, device=machine.device
+            ),
             network=network,
             method=method,
             optimiser=optimiser,
@@ -216,7 +227,7 @@ class State:
         if split == "train":
             shuffle = options.seed, self.epoch
             return loader(
-                self.prepared,
+                self.samples.dataset,
                 split,
                 self.budget.batch_size,
                 shuffle=shuffle,
@@ -224,7 +235,7 @@ class State:
                 skip=skip,
                 device=device,
             )
-        return loader(self.prepared, split, options.eval_batch_size, skip=skip, device=device)
+        return loader(self.samples.dataset, split, options.eval_batch_size, skip=skip, device=device)
 
     def rehearse(self, loss: LossFunction | None) -> Losses:
         """Train a copy of the network for an epoch and measure its losses, as `methods.rehearsal.rehearse` says."""
@@ -233,6 +244,7 @@ class State:
             loss,
             train=self.batches("train"),
             val=self.batches("val"),
+            augment=lambda batch, position: self.augment(batch, self.update + position),
             lr=self.learning_rate,
             weight_decay=self.options.weight_decay,
         )

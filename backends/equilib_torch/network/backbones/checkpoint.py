@@ -23,7 +23,7 @@ _SUFFIXES = (".json", ".safetensors", ".txt", ".model", ".jinja")
 """Files of a folder that count; all else in it is not read."""
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
-_HUB_NAME = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?", re.ASCII)
+_HUB_NAME = re.compile(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?", re.ASCII)
 _PATIENCE = 5.0  # seconds for the hub to answer
 
 

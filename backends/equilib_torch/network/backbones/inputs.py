@@ -89,9 +89,7 @@ def tokenise(texts: Sequence[str], tokenizer: Any, config: Any, max_length: int,
         ids[i, : len(row), 0] = row
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     if ids.max(initial=0) >= text.vocab_size:
-        raise InputError(
-            f"{what}: the tokenizer makes token {ids.max()}, the model has {text.vocab_size}"
-        )
+        raise InputError(f"{what}: the tokenizer makes token {ids.max()}, the model has {text.vocab_size}")
     return Rows(ids, lengths)
 
 
