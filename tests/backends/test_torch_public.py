@@ -65,16 +65,15 @@ def test_crema_d(tmp_path):
     assert any("of 4 speakers 4 are in the training and in the test part" in note for note in dataset.notes)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_crema_d_apart_by_speaker(tmp_path, seed):
-    root = trees.crema_d(tmp_path, speakers=6)
-    dataset = load("crema-d:split=speaker", root, seed=seed)
+def test_crema_d_apart_by_speaker(tmp_path):
+    root = trees.crema_d(tmp_path, speakers=5)
+    dataset = load("crema-d:split=speaker", root, seed=1)
     lines = [line for part in ("train", "test") for line in (root / f"{part}.csv").read_text("utf-8-sig").split()]
     speakers = np.array([line[:4] for line in lines])
     parts = [set(speakers[rows]) for rows in dataset.splits.values()]
-    assert sum(map(len, parts)) == 6  # no speaker twice
+    assert sum(map(len, parts)) == 5  # no speaker twice
     assert all(parts)
-    assert any("no speaker of 6 is in two parts" in note for note in dataset.notes)
+    assert any("no speaker of 5 is in two parts" in note for note in dataset.notes)
 
 
 @pytest.mark.parametrize(
@@ -368,7 +367,7 @@ def test_each_trains_an_epoch(tmp_path, capsys, name, write, encoder):
 
 def test_crema_d_trains_the_configuration_of_the_article(tmp_path, capsys):
     root = trees.crema_d(tmp_path / "crema", speakers=1)
-    options = tiny(root, "--audio-seconds", "0.1", "--output", str(tmp_path / "run"))
+    options = tiny(root, "--audio-seconds", "0.05", "--output", str(tmp_path / "run"))
     assert main(["train", "--dataset", "crema-d", *options]) == 0
     out, err = capsys.readouterr()
     assert "video   frames  video" in out
@@ -505,6 +504,7 @@ def test_prepare_crema_d(tmp_path, capsys):
     before = {path: path.stat().st_mtime_ns for path in made.rglob("*.jpg")}
     gone = made / "Image-01-FPS" / "1001_IEO_HAP_XX"
     shutil.rmtree(gone)
+    (made / "Image-01-FPS" / ".tmp-left").mkdir()  # as a kill leaves behind
     trees.film(broken)
     assert prepare("crema-d", "--from", raw, "--to", made, "--jobs", 2) == 0
     assert "24 films: 24 are prepared, 22 before; 0 cannot be read" in capsys.readouterr().out

@@ -23,7 +23,7 @@ def prepare_command(argv: Sequence[str]) -> int:
     """Prepare as these arguments say; return 0, 2 for bad input (one line on standard error) or 130 if interrupted."""
 
     def command() -> None:
-        known = _parse(argv)
+        known = read_arguments(argv)
         from equilib_torch.data.public.preparing import prepare
 
         target = None if known.to is None else Path(known.to)
@@ -42,7 +42,16 @@ def prepare_command(argv: Sequence[str]) -> int:
     return run_command("equilib.prepare", command, state=lambda: "; the same command goes on")
 
 
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
+def read_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """Read the arguments.
+
+    Raises:
+        InputError: one is missing, unknown or wrong.
+
+    Example:
+        >>> read_arguments(["crema-d", "--from", "raw", "--to", "made"]).to
+        'made'
+    """
     parser = argparse.ArgumentParser(prog=_PROG, description=_DESCRIPTION, allow_abbrev=False, exit_on_error=False)
     # Nothing is required by the parser, which would end the process itself.
     parser.add_argument("dataset", nargs="?", help=f"which set: {', '.join(PUBLIC)}")

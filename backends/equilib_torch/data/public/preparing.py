@@ -13,6 +13,7 @@ import tempfile
 import wave
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ from equilib_torch.data.picture import MAX_PIXELS
 from equilib_torch.data.public import PUBLIC, crema_d, read_public
 from equilib_torch.data.split import hold_out
 from equilib_torch.errors import InputError
-from equilib_torch.files import write_atomically
+from equilib_torch.files import DirectoryLock, InUseError, write_atomically
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -93,16 +94,32 @@ def prepare(name: str, source: Path, target: Path | None, *, jobs: int = 1, prog
     if target is None:
         raise InputError(f"to: {name} needs a folder for what is made: --to DIR")
     require_packages("video")
-    target.mkdir(parents=True, exist_ok=True)
     films = list(_crema_d(source, target) if name == "crema-d" else _kinetics_sounds(source, target))
     if not films:
         looked = "'VideoFlash/ID.flv'" if name == "crema-d" else "'train/CLASS/CLIP.mp4' and 'test/CLASS/CLIP.mp4'"
         raise InputError(f"{name} in {str(source)!r}: looked for films, {looked}, and found none")
-    notes = _write_lists(source, target, films) if name == "crema-d" else ()
-    waiting = [job for job in films if not job.stills.is_dir()]
+    target.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = DirectoryLock(target)
+    except InUseError as error:
+        raise InputError(f"to: another process is preparing {str(target)!r}; wait for it") from error
+    with closing(lock):
+        for leftover in [*target.rglob(".tmp-*")]:  # of one that was killed
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        notes = _write_lists(source, target, films) if name == "crema-d" else ()
+        waiting = [job for job in films if not job.stills.is_dir()]
+        silent, faults = _convert_all(waiting, jobs, progress)
+    if len(faults) == len(films):
+        raise InputError(f"none of {len(films)} films can be read, the first: {faults[0][0].name!r} ({faults[0][1]})")
+    named = tuple(sorted((film.relative_to(source).as_posix(), reason) for film, reason in faults))
+    return Prepared(len(films), len(films) - len(waiting), silent, named, notes)
+
+
+def _convert_all(films: list[Job], jobs: int, progress: bool) -> tuple[int, list[tuple[Path, str]]]:
+    """Make stills and sounds of films; count those without sound, and name those that cannot be read."""
     silent, faults = 0, []
     with ThreadPoolExecutor(jobs) as pool:  # FFmpeg and Pillow let other threads go on
-        running = {pool.submit(_convert, job): job for job in waiting}
+        running = {pool.submit(_convert, job): job for job in films}
         try:
             for future in tqdm(
                 as_completed(running), total=len(running), unit="film", disable=None if progress else True
@@ -110,13 +127,11 @@ def prepare(name: str, source: Path, target: Path | None, *, jobs: int = 1, prog
                 try:
                     silent += not future.result()
                 except UnreadableError as error:
-                    faults.append((running[future].film.relative_to(source).as_posix(), str(error)))
+                    faults.append((running[future].film, str(error)))
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    if len(faults) == len(films):
-        raise InputError(f"none of {len(films)} films can be read, the first: {faults[0][0]!r} ({faults[0][1]})")
-    return Prepared(len(films), len(films) - len(waiting), silent, tuple(sorted(faults)), notes)
+    return silent, faults
 
 
 def _crema_d(source: Path, target: Path) -> Iterator[Job]:
