@@ -199,7 +199,7 @@ def test_the_command_names_its_commands(capsys):
     assert _commands.main(["tarin"]) == 2
     out, err = capsys.readouterr()
     assert (out, len(err.splitlines())) == ("", 1)
-    assert "the command must be one of train, compare, --help, --version, got 'tarin'" in err
+    assert "the command must be one of train, compare, prepare, --help, --version, got 'tarin'" in err
 
 
 def test_the_command_is_the_module(capsys):

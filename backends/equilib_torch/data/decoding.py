@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
-from tqdm import tqdm
 
 from equilib_torch.data.cache import Cache, make_key
 from equilib_torch.data.decoders import decode_all
@@ -28,6 +27,9 @@ from equilib_torch.data.paths import resolve
 from equilib_torch.data.stills import digest_stills
 from equilib_torch.errors import InputError
 from equilib_torch.streams import warn
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 _VERSION = 1  # of what decoding makes of a file; a change of it makes all entries of the cache old
 _FEW, _PART = 20, 0.2  # faults that are too many: so many, and more than this part of a column's files
@@ -350,6 +352,8 @@ class _Bar:
     """A progress bar on a terminal, which is given up when the terminal refuses it."""
 
     def __init__(self, what: str, total: int, shown: bool) -> None:
+        from tqdm import tqdm  # of the extra, which naming the data sets does without
+
         self._bar: tqdm[Any] | None = None
         with suppress(OSError, ValueError, AttributeError):
             if shown and sys.stderr.isatty():
