@@ -501,7 +501,7 @@ def test_without_the_extra_help_says_what_it_can_and_names_it():
 def test_without_the_extra_what_needs_none_is_listed(what):
     code, out, lines = without(EXTRA, "train", "--list", what)
     assert (code, lines) == (0, [])
-    assert {line.split()[0] for line in out.splitlines()} == set(KNOWN[what])
+    assert {line.split()[0] for line in out.splitlines() if line[0] != " "} == set(KNOWN[what])
 
 
 @pytest.mark.parametrize("what", ["methods", "fusions", "encoders", "values"])

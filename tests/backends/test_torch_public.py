@@ -253,7 +253,11 @@ MALFORMED = [
         "test.csv, line 1: must be ID,CLASS, CLASS one of NEU, ",
     ),
     ("crema-d", crema_with("test.csv", b"a,NEU\n1001_IEO_NEU_XX"), "test.csv, line 2: must be ID,CLASS"),
-    ("crema-d", crema_with("test.csv", b"\xe9,NEU"), "must be text in the encoding utf-8, got byte 0xe9"),
+    (
+        "crema-d",
+        crema_with("test.csv", b"\xe9,NEU"),
+        "the list 'test.csv' must be text in the encoding utf-8, got byte",
+    ),
     (
         "crema-d",
         crema_with("AudioWAV", None),

@@ -16,8 +16,7 @@ import io
 from pathlib import Path, PurePosixPath
 
 from equilib_torch.data.public.jsonl import is_jsonl_set, read_folder
-from equilib_torch.data.public.layout import PublicTable, Record, put_together, where
-from equilib_torch.data.textfiles import read_text_file
+from equilib_torch.data.public.layout import PublicTable, Record, put_together, read_utf8, where
 from equilib_torch.errors import InputError
 
 _COLUMNS = ("text", "label", "Image_path")
@@ -51,7 +50,7 @@ def _read_titles(path: Path) -> list[dict[str, str]]:
             f"looked for the list 'texts/{path.name}' and for train.jsonl, and found neither; check --data-root"
         )
     try:
-        rows = [row for row in csv.reader(io.StringIO(read_text_file(path, None), newline="")) if any(row)]
+        rows = [row for row in csv.reader(io.StringIO(read_utf8(path), newline="")) if any(row)]
     except csv.Error as error:
         raise InputError(f"texts/{path.name}: no .csv file ({error})") from error
     if not rows:

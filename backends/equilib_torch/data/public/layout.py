@@ -41,10 +41,23 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """
     if not path.is_file():
         raise InputError(f"looked for the list {path.name!r}, and there is none")
-    lines = [(k, line.strip()) for k, line in enumerate(read_text_file(path, None).splitlines(), 1) if line.strip()]
+    lines = [(k, line.strip()) for k, line in enumerate(read_utf8(path).splitlines(), 1) if line.strip()]
     if not lines:
         raise InputError(f"the list {path.name!r} is empty; it needs a line per sample")
     return iter(lines)
+
+
+def read_utf8(path: Path) -> str:
+    """Read a list as text; a byte order mark is left out.
+
+    Raises:
+        InputError: it is in another encoding; public sets have one, so that there is no option for it.
+    """
+    try:
+        return read_text_file(path, None)
+    except InputError as error:
+        reason = str(error).partition(";")[0]
+        raise InputError(f"the list {path.name!r} {reason}; save it as UTF-8") from error
 
 
 def where(root: Path, patterns: Iterable[str], samples: Sequence[Mapping[str, str]], what: str) -> str:
