@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from equilib.equilibrium import contribution_shares, edm
 from equilib.estimation import ShapleyEstimate, estimate_shapley
+from equilib.interactions import banzhaf_values, pairwise_synergy, shapley_interactions
 from equilib.missing import expected_when_missing
 from equilib.schedule import Schedule, Scheduler, SchedulerState, shapley_schedule, shapley_scheduler
 from equilib.shapley import coalitions, shapley_values
@@ -34,11 +35,14 @@ __all__ = [
     "Scheduler",
     "SchedulerState",
     "ShapleyEstimate",
+    "banzhaf_values",
     "coalitions",
     "contribution_shares",
     "edm",
     "estimate_shapley",
     "expected_when_missing",
+    "pairwise_synergy",
+    "shapley_interactions",
     "shapley_schedule",
     "shapley_scheduler",
     "shapley_values",

@@ -80,7 +80,7 @@ def _fold(table: Array, n: int, xp: Namespace) -> Array:
     inside, outside = size_weights(n)
     absent = xp.sum(gains * spread_by_size(outside, gains, xp=xp), axis=-1)
     both = [a + b for a, b in zip(inside, outside, strict=True)]
-    present = _sums_with_player(gains * spread_by_size(both, gains, xp=xp), n, xp=xp)
+    present = sums_with_player(gains * spread_by_size(both, gains, xp=xp), n, xp=xp)
     return present - absent[..., None]
 
 
@@ -105,7 +105,7 @@ def _read_table(table: Array, n: int) -> Floats:
             np.add(total, gains, out=total)
         by_place += total * both[size]
         absent += total.dot(outside[size])
-    return np.concatenate([_sums_with_player(by_place, k), _sums_with_player(by_row, n - k)]) - absent
+    return np.concatenate([sums_with_player(by_place, k), sums_with_player(by_row, n - k)]) - absent
 
 
 @functools.lru_cache(maxsize=4)
@@ -116,7 +116,7 @@ def _block_weights(n: int, k: int) -> tuple[Ints, Floats, Floats]:
     return coalition_sizes(n - k), np.take(inside + outside, by_size), np.take(outside, by_size)
 
 
-def _sums_with_player(terms: Array, n: int, *, xp: Namespace = np) -> Array:
+def sums_with_player(terms: Array, n: int, *, xp: Namespace = np) -> Array:
     """Sum terms `(..., 2**n)` over the coalitions of every player, Σ_{S∋i}: `(..., n)`.
 
     The upper half sums to the last player's; adding the halves leaves the same problem without that player.

@@ -35,11 +35,11 @@ def get_namespace(xp: Namespace | None) -> Namespace:
         raise ValueError(f"xp must be an array module such as numpy, torch or jax.numpy, got {xp!r}") from error
 
 
-def as_floating(x: Any, name: str) -> tuple[Array, Namespace]:
+def as_floating(x: Any, name: str, *, allow_bool: bool = False) -> tuple[Array, Namespace]:
     """Read an argument as a real floating array, with the namespace to compute in.
 
-    Arrays stay in their library, on their device and in their floating dtype; integers become the library's default
-    float. Anything else (lists, scalars) becomes a NumPy array.
+    Arrays stay in their library, on their device and in their floating dtype; integers, and truth values where they are
+    allowed, become the library's default float. Anything else (lists, scalars) becomes a NumPy array.
 
     Raises:
         ValueError: `x` holds something else than real numbers.
@@ -59,7 +59,8 @@ def as_floating(x: Any, name: str) -> tuple[Array, Namespace]:
             x = xp.asarray(x)
         except ValueError as error:
             raise ValueError(f"{name} must be an array of real numbers, got a ragged {type(x).__name__}") from error
-    if x.dtype == object or not xp.isdtype(x.dtype, ("real floating", "integral")):
+    kinds = ("real floating", "integral", "bool") if allow_bool else ("real floating", "integral")
+    if x.dtype == object or not xp.isdtype(x.dtype, kinds):
         raise ValueError(f"{name} must hold real numbers, got dtype {x.dtype}")
     if not xp.isdtype(x.dtype, "real floating"):
         x = xp.astype(x, xp.__array_namespace_info__().default_dtypes()["real floating"])

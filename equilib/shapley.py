@@ -55,7 +55,7 @@ def shapley_values(values: Any, *, axis: int = -1) -> Array:
 
     Args:
         values: `(..., 2**n)` real, the coalition values v(S) along `axis` in the order of :func:`coalitions`; the
-            other dimensions are a batch. Integers are computed in the library's default float.
+            other dimensions are a batch. Integers and truth values are computed in the library's default float.
         axis: dimension of `values` that lists the coalitions.
 
     Returns:
@@ -78,13 +78,23 @@ def shapley_values(values: Any, *, axis: int = -1) -> Array:
     table, n, xp = read_table(values, axis)
     with ignore_overflow(table):
         shapley = exact_shapley(table, n, xp=xp)
-    # NaN or infinity anywhere reaches all n results: checking those spares a pass over the 2**n inputs.
+    require_finite_result(shapley, table, xp=xp)
+    return move_axis(shapley, -1, axis, xp=xp)
+
+
+def require_finite_result(result: Array, table: Array, *, xp: Namespace) -> None:
+    """Check a table by what was computed from it: NaN or infinity anywhere reaches every result.
+
+    That spares a pass over the 2**n inputs.
+
+    Raises:
+        ValueError: `table` is not finite, or has differences that its dtype cannot hold.
+    """
     try:
-        require_finite(shapley, "values", xp=xp)
+        require_finite(result, "values", xp=xp)
     except ValueError as error:
         require_finite(table, "values", xp=xp)
         raise ValueError(f"values must have differences that {table.dtype} can hold, got an overflow") from error
-    return move_axis(shapley, -1, axis, xp=xp)
 
 
 def read_table(values: Any, axis: int) -> tuple[Array, int, Namespace]:
@@ -93,7 +103,7 @@ def read_table(values: Any, axis: int) -> tuple[Array, int, Namespace]:
     Raises:
         ValueError: the length along `axis` is not a power of two from 2 up.
     """
-    table, xp = as_floating(values, "values")
+    table, xp = as_floating(values, "values", allow_bool=True)
     table = move_axis_last(table, axis, "values", xp=xp)
     length = table.shape[-1]
     n = length.bit_length() - 1

@@ -26,6 +26,7 @@ def test_numpy_work_loads_no_framework():
         "phi = equilib.shapley_values([0, 1, 2, 4])\n"
         "equilib.edm(phi), equilib.shapley_schedule(phi, policy='random')\n"
         "equilib.expected_when_missing([0, 1, 2, 4], 0.5), equilib.coalitions(3)\n"
+        "equilib.shapley_interactions([0, 1, 2, 4]), equilib.pairwise_synergy([0, 1, 2, 4])\n"
         "init, update, schedule = equilib.shapley_scheduler(2)\n"
         "schedule(update(init(), phi))\n"
         "print(*{name.partition('.')[0] for name in sys.modules})"
@@ -49,11 +50,14 @@ def test_public_names():
         "Scheduler",
         "SchedulerState",
         "ShapleyEstimate",
+        "banzhaf_values",
         "coalitions",
         "contribution_shares",
         "edm",
         "estimate_shapley",
         "expected_when_missing",
+        "pairwise_synergy",
+        "shapley_interactions",
         "shapley_schedule",
         "shapley_scheduler",
         "shapley_values",
