@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,7 @@ class Audit:
         missing: rate -> expected score if each modality is absent with this probability; empty if sampled.
         missing_errors: rate -> its standard error.
         value_of_all: v(N).
+        error_of_all: standard error of v(N).
         value_of_none: v(∅).
         n_samples: number of samples N.
         n_groups: number of clusters of samples; None if each is its own.
@@ -74,6 +75,7 @@ class Audit:
     missing: dict[float, float]
     missing_errors: dict[float, float]
     value_of_all: float
+    error_of_all: float
     value_of_none: float
     n_samples: int
     n_groups: int | None
@@ -253,7 +255,7 @@ def _read_background(background: Any, data: Iterable[Batch], names: list[str]) -
 
 def _report(model: Model, measured: Measured, absent: str) -> Audit:
     """Put together what was measured, with words."""
-    n, names, known = len(model.names), tuple(model.names), measured.contributions
+    n, names = len(model.names), tuple(model.names)
     interactions = interaction_errors = synergy = None
     missing: dict[float, float] = {}
     missing_errors: dict[float, float] = {}
@@ -265,6 +267,7 @@ def _report(model: Model, measured: Measured, absent: str) -> Audit:
         synergy = np.asarray(pairwise_synergy(measured.values)) if n > 1 else None
     of_all = float(measured.full.mean())
     majority, beats_majority = _compare_with_majority(model, measured)
+    known = replace(measured.contributions, says_something=beats_majority and not model.is_constant)
     finding = describe(
         names,
         known,
@@ -289,6 +292,7 @@ def _report(model: Model, measured: Measured, absent: str) -> Audit:
         missing=missing,
         missing_errors=missing_errors,
         value_of_all=of_all,
+        error_of_all=math.sqrt(float(mean_and_covariance(measured.full[:, None], measured.groups)[1][0, 0])),
         value_of_none=measured.value_of_none,
         n_samples=len(measured.targets),
         n_groups=None if measured.groups is None else len(np.unique(measured.groups)),

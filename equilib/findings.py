@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from equilib.uncertainty import SIGNIFICANT, Contributions
+from equilib.uncertainty import SIGNIFICANT, Contributions, half_width, p_value
 
 SHARED_SCORES = ("accuracy", "probability", "balanced-accuracy", "macro-f1")
 """Scores of which a modality can be said to carry a part: they are 0 for a model that knows nothing right."""
@@ -42,22 +42,22 @@ def describe(
         EDM .97, 95 % .92 to 1
         >>> nothing, values = Contributions(np.zeros(2), 1e-4 * np.eye(2), degrees=99), {"of_all": 0.5, "of_none": 0.5}
         >>> print(describe(["audio", "video"], nothing, score="accuracy", none="the majority's", **values))
-        nothing is learned: the accuracy of all modalities (.5) is within its error (± .01) of the majority's (.5),
-        so EDM says nothing
+        nothing is learned: the accuracy of all modalities (.5) is within its error (95 %: ± .03) of the majority's
+        (.5), so EDM says nothing
     """
     if is_constant:
         return "nothing is learned: every sample gets the same prediction, so EDM says nothing"
+    if majority is not None and measured.is_gain:
+        return (
+            f"nothing is learned by this score: the {score} of all modalities ({number(of_all, 3)}) is not above the "
+            f"majority's ({number(majority, 3)}), so EDM says nothing"
+        )
     clear = SIGNIFICANT if measured.is_learned else SIGNIFICANT / len(names)
     parts = [_contribution(name, measured, k, score, clear) for k, name in enumerate(names)]
     if not measured.is_learned:
         sentence = _nothing_learned(measured, score, of_all, of_none, none)
         known = [part for part, p in zip(parts, measured.p_values, strict=True) if p < clear]
         return sentence + (f", although {'; '.join(known)}" if known else "")
-    if majority is not None:
-        return (
-            f"nothing is learned by this score: the {score} of all modalities ({number(of_all, 3)}) is not above the "
-            f"majority's ({number(majority, 3)}), so EDM says nothing"
-        )
     if len(names) > 1:
         low, high = measured.edm_interval.tolist()
         interval = f"EDM {number(measured.edm)}, 95 % {number(low)} to {number(high)}"
@@ -87,12 +87,12 @@ def number(value: float, decimals: int = 2) -> str:
         >>> number(0.7119), number(-0.5), number(12.0), number(-0.0001)
         ('.71', '−.5', '12', '0')
     """
-    text = _fixed(value, decimals)
+    text = fixed(value, decimals)
     text = text.rstrip("0").rstrip(".") if "." in text else text
     return text if text.strip("−0") else "0"
 
 
-def _fixed(value: float, decimals: int) -> str:
+def fixed(value: float, decimals: int) -> str:
     """Write a number with just so many decimals, and without a leading 0."""
     text = f"{abs(value):.{decimals}f}"
     sign = "−" if value < 0 and float(text) else ""
@@ -107,9 +107,9 @@ def with_error(value: float, error: float) -> str:
         ('.70 ± .03', '.0123 ± .0004', '1.00 ± 0', '2.00 ± ∞')
     """
     if error == 0 or math.isinf(error):
-        return f"{_fixed(value, 2)} ± {'0' if error == 0 else '∞'}"
+        return f"{fixed(value, 2)} ± {'0' if error == 0 else '∞'}"
     decimals = min(max(2, -math.floor(math.log10(error))), 6)
-    return f"{_fixed(value, decimals)} ± {_fixed(error, decimals)}"
+    return f"{fixed(value, decimals)} ± {fixed(error, decimals)}"
 
 
 def _contribution(name: str, measured: Contributions, k: int, score: str, clear: float) -> str:
@@ -124,8 +124,9 @@ def _contribution(name: str, measured: Contributions, k: int, score: str, clear:
 
 
 def _nothing_learned(measured: Contributions, score: str, of_all: float, of_none: float, none: str) -> str:
-    error = measured.total_error
-    below = measured.total < -2 * error and measured.total < 0
-    where = "is below" if below else f"is within its error (± {with_error(0, error).partition('± ')[2]}) of"
+    error, total = measured.total_error, measured.total
+    below = total < 0 and p_value(total, error, measured.degrees) < SIGNIFICANT
+    reach = half_width(error, measured.degrees)
+    where = "is below" if below else f"is within its error (95 %: {with_error(0, reach).partition(' ')[2]}) of"
     compared = f"the {score} of all modalities ({number(of_all, 3)}) {where} {none} ({number(of_none, 3)})"
     return f"nothing is learned: {compared}, so EDM says nothing"

@@ -35,11 +35,14 @@ class Contributions:
         shapley: (n,) their means.
         covariance: (n, n) of these means.
         degrees: degrees of freedom of the covariance: number of samples or clusters, less one.
+        says_something: False where something else shows that nothing is learned, such as a prediction that is the same
+            for every sample.
     """
 
     shapley: Floats
     covariance: Floats
     degrees: float
+    says_something: bool = True
 
     @cached_property
     def errors(self) -> Floats:
@@ -63,9 +66,14 @@ class Contributions:
         return np.asarray([p_value(value, error, self.degrees) for value, error in pairs])
 
     @property
-    def is_learned(self) -> bool:
+    def is_gain(self) -> bool:
         """Whether all together are better than none, beyond the error."""
         return self.total > 0 and p_value(self.total, self.total_error, self.degrees) < SIGNIFICANT
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether shares mean anything: all together are better than none, and nothing else speaks against it."""
+        return self.says_something and self.is_gain
 
     @property
     def shares(self) -> Floats:
