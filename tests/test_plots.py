@@ -37,15 +37,15 @@ def test_contributions_are_drawn_strongest_first_with_their_intervals():
     order = np.argsort(-result.shapley)
     np.testing.assert_allclose([bar.get_width() for bar in ax.patches], result.shapley[order])
     assert [label.get_text() for label in ax.get_yticklabels()] == [result.modalities[k] for k in order]
-    ends = np.asarray([segment[:, 0] for segment in ax.containers[0].errorbar.lines[2][0].get_segments()])
+    ends = np.asarray([segment[:, 0] for segment in ax.containers[0].lines[2][0].get_segments()])
     np.testing.assert_allclose(np.diff(ends)[:, 0] / 2, 1.984 * result.shapley_errors[order], rtol=1e-3)
 
 
 def test_missing_modalities_are_drawn_from_none_on():
     result = result_of()
     line = plot_missing(result).get_lines()[0]
-    np.testing.assert_allclose(line.get_ydata(), [result.value_of_all, *result.missing.values()])
-    np.testing.assert_allclose(line.get_xdata(), [0, 0.3, 0.5, 0.7])
+    values = [result.value_of_all, *result.missing.values()]
+    np.testing.assert_allclose(line.get_xydata(), np.stack([[0, 0.3, 0.5, 0.7], values], 1))
 
 
 def test_the_matrix_is_that_of_the_interactions():
