@@ -22,7 +22,7 @@ from typing import TypeAlias, cast
 import array_api_compat
 import numpy as np
 
-from equilib._kernels import Kernels, find_kernels
+from equilib._kernels import CheckedKernels, Kernels, find_kernels
 from equilib._namespace import (
     Array,
     Floats,
@@ -93,6 +93,18 @@ def _launch_kernels(table: Array, n: int, xp: Namespace) -> Array:
     kernels = cast(Kernels, find_kernels(table))
     table = xp.astype(table, floating_dtype(table, xp=xp), copy=False)
     return xp.reshape(kernels.shapley_values(xp.reshape(table, (-1, 2**n)), n), (*table.shape[:-1], n))
+
+
+def launch_checked(table: Array, n: int, *, xp: Namespace) -> tuple[Array, bool] | None:
+    """Compute the Shapley values and whether all are finite in one go; None where no kernels do that."""
+    if isinstance(table, np.ndarray) or is_traced(table):
+        return None
+    kernels = find_kernels(table)
+    if not isinstance(kernels, CheckedKernels):
+        return None
+    table = xp.astype(table, floating_dtype(table, xp=xp), copy=False)
+    shapley, bad = kernels.checked_shapley_values(xp.reshape(table, (-1, 2**n)), n)
+    return xp.reshape(shapley, (*table.shape[:-1], n)), not bool(bad)
 
 
 def _multiply(table: Array, n: int, xp: Namespace) -> Array:

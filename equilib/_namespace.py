@@ -252,6 +252,16 @@ def device_of(x: Array) -> Any:
     return None if array_api_compat.is_jax_array(x) and hasattr(device, "device_set") else device
 
 
+def wait_for_device(x: Any) -> None:
+    """Wait until what was asked for on the current stream of the device of `x` is done; CPUs have nothing pending."""
+    if is_torch_array(x):
+        if x.device.type not in ("cpu", "meta"):
+            sys.modules["torch"].accelerator.current_stream(x.device).synchronize()
+    elif array_api_compat.is_cupy_array(x):
+        with x.device:
+            sys.modules["cupy"].cuda.get_current_stream().synchronize()
+
+
 def keep(x: Array) -> Array:
     """Compute `x` now if it is only described, as dask's arrays are: both the check and the caller will need it."""
     return x.persist() if is_dask_array(x) else x
@@ -272,6 +282,8 @@ def beside(x: Array) -> contextlib.AbstractContextManager[Any]:
     torch.autocast would round sums and products to half precision; cupy makes arrays on the current device, and
     array-api-compat drops the device it is asked for.
     """
+    if isinstance(x, np.ndarray):
+        return contextlib.nullcontext()
     if is_torch_array(x):
         torch = sys.modules["torch"]
         if torch.is_autocast_enabled(x.device.type):

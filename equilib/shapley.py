@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from equilib._exact import exact_shapley
+from equilib._exact import exact_shapley, launch_checked
 from equilib._namespace import (
     Array,
     Namespace,
@@ -84,8 +84,10 @@ def shapley_values(values: Any, *, axis: int = -1) -> Array:
     """
     table, n, xp = _read(values, axis)
     with beside(table), ignore_overflow(table):
-        shapley = keep(exact_shapley(table, n, xp=xp))
-        require_finite_result(shapley, table, xp=xp)
+        checked = launch_checked(table, n, xp=xp)
+        shapley, finite = checked or (keep(exact_shapley(table, n, xp=xp)), False)
+        if not finite:
+            require_finite_result(shapley, table, xp=xp)
         return move_axis(shapley, -1, axis, xp=xp)
 
 
