@@ -43,7 +43,7 @@ PRODUCT_PLAYERS = 14
 """Up to here a table is multiplied by the matrix of all weights, 1.75 MiB: faster than any fold."""
 
 OFFSET = 64.0
-"""How much larger than every Shapley value v(∅) may be before it is subtracted: that costs two decimal digits at most."""
+"""How much larger than all Shapley values v(∅) may be before it is subtracted: that costs two digits at most."""
 
 _CHUNK = 2**15
 """Values of a batch that are multiplied at a time, so that their differences to v(∅) stay in the cache."""
@@ -82,7 +82,7 @@ def _multiply_in_chunks(table: Array, n: int, xp: Namespace) -> Array:
 
 
 def _read_in_blocks(table: Array, n: int, xp: Namespace) -> Array:
-    """Read large NumPy tables one by one, in float64 whatever their dtype; none is copied, however it lies in memory."""
+    """Read large NumPy tables one by one, in float64 whatever their dtype; none is copied, whatever its strides."""
     shapley = np.empty((*table.shape[:-1], n), floating_dtype(table, xp=xp))
     for place in np.ndindex(table.shape[:-1]):
         shapley[place] = _read_table(table[place], n)
@@ -160,7 +160,10 @@ def _fold_in_blocks(table: Array, n: int, xp: Namespace) -> Array:
     # Rows are put in their place by adding, not kept one by one: between large blocks of memory that come and go, small
     # ones that stay would keep the allocator from using any block twice.
     places = xp.eye(2 ** (n - k), dtype=wide, device=device)
-    by_row, by_place = xp.zeros((2 ** (n - k),), dtype=wide, device=device), xp.zeros((2**k,), dtype=wide, device=device)
+    by_row, by_place = (
+        xp.zeros((2 ** (n - k),), dtype=wide, device=device),
+        xp.zeros((2**k,), dtype=wide, device=device),
+    )
     for size, members in enumerate(_rows_by_size(n - k)):
         of_size = xp.asarray(np.take(weights, size + sizes), dtype=wide, device=device)
         total = xp.zeros((2**k,), dtype=wide, device=device)

@@ -41,8 +41,8 @@ class CheckedKernels(Protocol):
 def find_kernels(x: Array) -> Kernels | None:
     """Find the kernels for arrays like `x`; None where array-API calls are what there is.
 
-    NumPy has none: it is the reference. Of torch's tensors, only those on CUDA devices are looked up, and not those that
-    need a gradient, which the calls have.
+    NumPy has none: it is the reference. Of torch's tensors, only those on CUDA devices are looked up, and not those
+    that need a gradient, which the calls have.
 
     Raises:
         ImportError: kernels for this library are installed, but cannot be loaded.
@@ -68,8 +68,8 @@ def _load(library: str) -> Kernels | None:
         return kernels
     if library in EXPECTED:
         warnings.warn(
-            f"no kernels for {library} arrays were found, so slower array operations are used: install the distribution "
-            f"equilib-multimodal, whose entry points in the group {GROUP} name them; its sources on the path are not enough",
+            f"no kernels for {library} arrays were found, and slower array operations are used: install the distribution "
+            f"equilib-multimodal, whose entry points in the group {GROUP} name them; sources on the path are not enough",
             RuntimeWarning,
             stacklevel=2,
         )

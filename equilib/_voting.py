@@ -39,7 +39,7 @@ def chances_to_decide(weights: list[int], needed: int) -> Floats:
     1 − t + t·x^w is stable for t ≤ ½, and from 1 − t the same sums are seen from the other end.
 
     Source:
-        G. Owen, "Multilinear extensions of games" (1972), for the integral; Mann & Shapley (1962) for counting by weight.
+        G. Owen, "Multilinear extensions of games" (1972), for the integral; Mann & Shapley (1962) for the counting.
     """
     total, shapley = sum(weights), np.zeros(len(weights))
     if not 0 < needed <= total:

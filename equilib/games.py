@@ -130,8 +130,8 @@ class Airport:
 class WeightedVoting:
     """A motion passes if the votes for it exceed the quota: v(S) = 1 if Σ_{i∈S} w_i > q, else 0.
 
-    With `inclusive=True` the quota itself is enough: v(S) = 1 if Σ_{i∈S} w_i ≥ q. Numbers are taken as they are written:
-    0.1 is a tenth, so that 0.1 and 0.2 meet a quota of 0.3 and do not exceed it, in every library.
+    With `inclusive=True` the quota itself is enough: v(S) = 1 if Σ_{i∈S} w_i ≥ q. Numbers are taken as they are
+    written: 0.1 is a tenth, so that 0.1 and 0.2 meet a quota of 0.3 and do not exceed it, in every library.
 
     Attributes:
         weights: votes of each seat, real numbers from 0.
@@ -178,8 +178,8 @@ class WeightedVoting:
             return chances_to_decide(weights, needed)
         if self.n_players > MAX_TABULATED:
             raise ValueError(
-                f"weights must add up to at most {MAX_STEPS} of the largest step that divides them all, where there are "
-                f"more than {MAX_TABULATED} seats, got {sum(weights)}"
+                f"weights must add up to at most {MAX_STEPS} of the largest step that divides them all, where there "
+                f"are more than {MAX_TABULATED} seats, got {sum(weights)}"
             )
         return np.asarray(shapley_values(self(all_coalitions(self.n_players))))
 

@@ -48,8 +48,8 @@ def divide_bits(n: int, itemsize: int, batch: int = 1) -> BitLayout:
     """Divide the n bits of `batch` tables, for values of 4 or 8 bytes, n > `PRODUCT_PLAYERS`.
 
     A block of 256 threads takes up to 64 tiles, in which each thread has 64 bytes: the more, the less its closing
-    sums weigh. At least 4096 blocks, where there are as many tiles, keep the multiprocessors evenly busy; the tables of a
-    batch provide them together.
+    sums weigh. At least 4096 blocks, where there are as many tiles, keep the multiprocessors evenly busy; the tables
+    of a batch provide them together.
     """
     low = 12 if itemsize == 4 else 11
     mid = min(6, n - low, max(0, n - low - 12 + batch.bit_length() - 1))
