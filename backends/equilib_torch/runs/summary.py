@@ -24,8 +24,11 @@ def summarise(run: Run, *, seconds_total: float) -> dict[str, Any]:
     `coalition_accuracy` is that of every non-empty set of modalities, `unimodal_accuracy` that of its singletons.
     Shapley values, shares and EDM follow from the run's value function; `schedule` is weak → strong by them.
     `missing_modality` is the expected accuracy if each modality is absent with that probability and at least one is
-    kept. `still_rising` tells whether accuracy on validation had not settled, `per_class` holds recall, precision, F1
-    and number of test samples of every class.
+    kept. `n_train` counts the samples that were trained on, `n_incomplete` those of them that lack a modality,
+    `n_excluded` those that were left out because they do; `missing_in_training` and `missing_in_testing` hold, of every
+    modality, the rate at which it was made missing, from how many samples of train and test it was so taken, and how
+    many of those in use lack it. `still_rising` tells whether accuracy on validation had not settled, `per_class` holds
+    recall, precision, F1 and number of test samples of every class.
 
     Args:
         run: what `fit` returned.
@@ -34,7 +37,7 @@ def summarise(run: Run, *, seconds_total: float) -> dict[str, Any]:
     options, dataset, test = run.options, run.dataset, run.test
     names, accuracies = dataset.names, CoalitionTable(test.accuracies)
     shapley = shapley_values(test.values)
-    n_train = len(dataset.splits["train"])
+    n_train = len(run.samples.dataset.splits["train"])
     budget = plan_budget(options, n_train, len(dataset.splits["val"]), len(names))
     n_samples = run.updates * n_train / budget.per_epoch
     return {
@@ -49,6 +52,10 @@ def summarise(run: Run, *, seconds_total: float) -> dict[str, Any]:
         "n_train": n_train,
         "n_val": len(dataset.splits["val"]),
         "n_test": len(dataset.splits["test"]),
+        "n_excluded": run.samples.n_excluded,
+        "n_incomplete": run.samples.n_incomplete,
+        "missing_in_training": _missing(run, "missing-in-training", "train"),
+        "missing_in_testing": _missing(run, "missing-in-testing", "test"),
         "updates": run.updates,
         "epochs": run.epochs,
         "best_epoch": run.best_epoch,
@@ -69,6 +76,16 @@ def summarise(run: Run, *, seconds_total: float) -> dict[str, Any]:
         "seconds": {"total": seconds_total, **run.seconds},
         "samples_per_second": n_samples / run.seconds["train"],
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+    }
+
+
+def _missing(run: Run, option: str, split: str) -> dict[str, dict[str, float]]:
+    """Say of each modality at what rate it was made missing, from how many samples, and how many lack it in all."""
+    samples = run.samples
+    absent = samples.n_absent(split)
+    return {
+        name: {"rate": rate, "n_removed": samples.removed[option][name], "n_absent": absent[name]}
+        for name, rate in samples.rates[option].items()
     }
 
 
@@ -100,6 +117,11 @@ def readable(summary: dict[str, Any]) -> str:
         limit = 2 * (1 - 1 / len(names))
         lines.append(f"  EDM {summary['edm']:.3f} (0: in equilibrium, {limit:.2f}: one modality does everything)")
     rising = "was still rising: more --updates may help" if summary["still_rising"] else "had settled"
+    if summary["n_incomplete"] or summary["n_excluded"]:
+        lines.append(
+            f"  {summary['n_incomplete']} of {summary['n_train']} training samples lack a modality, "
+            f"{summary['n_excluded']} more were excluded"
+        )
     lines += [
         f"  {summary['updates']:,} updates, {summary['epochs']} epochs; validation accuracy {rising}",
         f"  accuracy with modalities missing: {missing}",
