@@ -246,7 +246,7 @@ for outcome in decoders.decode_all("image", paths, MediaOptions(image_size=1, wo
 
 
 def test_processes_work_from_a_script_without_a_guard_and_one_that_dies_costs_its_file(pictures, monkeypatch):
-    lethal = "import equilib_torch.data.media as m, os; d = m.decode\n"
+    lethal = "import equilib_torch.data.decoders as m, os; d = m.decode\n"
     lethal += "m.decode = lambda k, p, o: os.abort() if p.name == '1.png' else d(k, p, o)\n"
     (pictures / "sitecustomize.py").write_text(
         "import sys\nif any('decoders import serve' in a for a in sys.orig_argv):\n    "
