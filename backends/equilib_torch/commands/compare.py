@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from equilib_torch.commands.ending import run_command
 from equilib_torch.errors import InputError
-from equilib_torch.streams import say, say_aside
+from equilib_torch.streams import say, say_aside, warn
 from equilib_torch.training.arguments import add_options, new_parser, parse, read_options
 from equilib_torch.training.options import TrainOptions
 
@@ -55,14 +55,21 @@ def compare_command(argv: Sequence[str]) -> int:
         # Imported when the arguments are in order: help and wrong usage need none of it.
         from equilib_torch.comparison.queue import open_comparison, plan_runs
         from equilib_torch.comparison.variants import default_variants, read_variants
-        from equilib_torch.data import load_dataset
+        from equilib_torch.data import describe
         from equilib_torch.training.device import find_machine
+        from equilib_torch.training.samples import prepare_samples
 
-        dataset = load_dataset(request.common.dataset, seed=0)
+        dataset = request.common.data.load(0, progress=not request.quiet)
+        request = request._replace(common=request.common.resolved(dataset))
+        if dataset.schema is not None and not request.quiet:
+            say(f"{describe(dataset.schema)}\n")
         for note in () if request.quiet else dataset.notes:
             say_aside(f"{_PROG}: note: {note}")
         find_machine(request.common.device, request.common.precision)
         variants = read_variants(request.variants or default_variants(), request.common, dataset)
+        for variant in () if request.quiet else variants:
+            if n := prepare_samples(variant.options, dataset).n_excluded:
+                warn(f"{variant.name}: {n} training samples lack a modality and are excluded (with seed 0)")
         if request.output is not None:
             with open_comparison(request.output) as directory:
                 runs.extend(plan_runs(variants, range(request.seeds), directory))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from equilib_torch.data import Dataset, Modality
+from equilib_torch.data.mapped import release
 from equilib_torch.data.modality import Array, IntArray
 
 
@@ -23,22 +24,41 @@ class Batch(NamedTuple):
         lengths: n tensors (B,) int64, at least 1; None for what is not a sequence.
         present: (B, n) bool.
         labels: (B,) int64, class indices.
+        known: `present` on the CPU, of a batch that is elsewhere: what it says need not be waited for.
     """
 
     inputs: tuple[Tensor, ...]
     lengths: tuple[Tensor | None, ...]
     present: Tensor
     labels: Tensor
+    known: Tensor | None = None
 
     def rows(self, rows: slice) -> Batch:
         """Take some of the samples."""
-        lengths = tuple(None if x is None else x[rows] for x in self.lengths)
-        return Batch(tuple(x[rows] for x in self.inputs), lengths, self.present[rows], self.labels[rows])
+        return self._map(lambda x: x[rows])._replace(known=None if self.known is None else self.known[rows])
 
     def to(self, device: torch.device) -> Batch:
-        """Copy to another device."""
-        lengths = tuple(None if x is None else x.to(device) for x in self.lengths)
-        return Batch(tuple(x.to(device) for x in self.inputs), lengths, self.present.to(device), self.labels.to(device))
+        """Copy to another device, from pinned memory without waiting for it."""
+        if device == self.present.device:
+            return self
+        known = self.present if self.known is None else self.known
+        return self._map(lambda x: x.to(device, non_blocking=True))._replace(known=known)
+
+    def has(self, k: int) -> bool:
+        """Tell whether any of the samples has modality k."""
+        return bool(self._at_hand(k).any())
+
+    def rows_with(self, k: int) -> Tensor | None:
+        """Find the samples that have modality k: (b,) int64 rows, on the batch's device; None where all have it."""
+        here = self._at_hand(k)
+        return None if here.all() else here.nonzero()[:, 0].to(self.present.device, non_blocking=True)
+
+    def _at_hand(self, k: int) -> Tensor:
+        return (self.present if self.known is None else self.known)[:, k]
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        lengths = tuple(None if x is None else change(x) for x in self.lengths)
+        return Batch(tuple(map(change, self.inputs)), lengths, change(self.present), change(self.labels))
 
 
 class Column(NamedTuple):
@@ -50,11 +70,15 @@ class Column(NamedTuple):
 
 
 def column(modality: Modality, rows: IntArray) -> Column:
-    """Take some rows of one modality, as tensors."""
+    """Take some rows of one modality, as tensors; where it is absent, they are 0, whatever is stored there."""
+    values, present = modality.values[rows], modality.present[rows]
+    if not present.all():
+        values[~present] = np.zeros((), values.dtype)
+    release(modality.values)
     return Column(
-        torch.from_numpy(_readable(modality.values[rows])),
+        torch.from_numpy(_readable(values)),
         None if modality.lengths is None else torch.from_numpy(modality.lengths[rows]),
-        torch.from_numpy(modality.present[rows]),
+        torch.from_numpy(present),
     )
 
 

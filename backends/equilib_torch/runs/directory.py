@@ -31,6 +31,8 @@ def config_of(options: TrainOptions) -> dict[str, Any]:
     config = {name: value for name, value in asdict(options).items() if name != "output"}
     if options.dataset not in DATASETS:
         config["dataset"] = str(Path(options.dataset).resolve())  # the file serves from anywhere
+    if options.data_root is not None:
+        config["data_root"] = str(Path(options.data_root).resolve())
     return config
 
 
