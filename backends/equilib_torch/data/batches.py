@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from equilib_torch.data import Dataset, Modality
+from equilib_torch.data.mapped import release
 from equilib_torch.data.modality import Array, IntArray
 
 
@@ -71,6 +72,7 @@ class Column(NamedTuple):
 def column(modality: Modality, rows: IntArray) -> Column:
     """Take some rows of one modality, as tensors; where it is absent, they are 0, whatever is stored there."""
     values, present = modality.values[rows], modality.present[rows]
+    release(modality.values)
     if not present.all():
         values[~present] = np.zeros((), values.dtype)
     return Column(

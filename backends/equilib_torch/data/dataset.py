@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from equilib_torch.data.modality import Array, IntArray, Modality, as_array, reading_note
+from equilib_torch.data.modality import Array, IntArray, Modality, as_array, chunks, reading_note
 from equilib_torch.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -91,7 +91,8 @@ class Dataset:
                 digest.update(f"{len(part)} {part}".encode("utf-8", "surrogatepass"))
             else:
                 digest.update(f"{part.dtype.str} {part.shape}".encode())
-                digest.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
+                for rows in chunks(part):
+                    digest.update(np.ascontiguousarray(part[rows]).reshape(-1).view(np.uint8).data)
         return digest.hexdigest()
 
     @property

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.dtypes import StringDType
 
+from equilib_torch.data.mapped import release
 from equilib_torch.errors import InputError
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -222,15 +223,20 @@ def _checked_lengths(name: str, lengths: Array | None, present: BoolArray, n_fra
     return np.where(present, lengths, 1).astype(np.int64)
 
 
-def _chunks(values: Array) -> Iterator[slice]:
-    """Give slices of rows that together are all rows, each of about `_CHUNK` numbers."""
+def chunks(values: Array) -> Iterator[slice]:
+    """Give slices of rows that together are all rows, each of about a million numbers.
+
+    What was read of a mapped array is let go of again, so that it needs no more memory than a slice.
+    """
     step = max(1, _CHUNK * len(values) // values.size)
-    return (slice(start, start + step) for start in range(0, len(values), step))
+    for start in range(0, len(values), step):
+        yield slice(start, start + step)
+        release(values)
 
 
 def _cleared(values: Array, unused: BoolArray) -> Array:
     """Set what is not used to 0 or "", in a copy if that changes anything; NaN counts as not 0."""
-    if any(np.any(values[rows][unused[rows]]) for rows in _chunks(values)):
+    if any(np.any(values[rows][unused[rows]]) for rows in chunks(values)):
         values = values.copy()
         values[unused] = "" if values.dtype.kind == "T" else 0
     return values
@@ -239,7 +245,7 @@ def _cleared(values: Array, unused: BoolArray) -> Array:
 def _check_finite(name: str, values: Array) -> None:
     if values.dtype.kind != "f":
         return
-    for rows in _chunks(values):
+    for rows in chunks(values):
         with np.errstate(over="ignore"):
             finite = np.isfinite(values[rows].astype(np.float64, copy=False))
         if not finite.all():

@@ -7,7 +7,7 @@ never counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -18,7 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name all torch code uses
 
 from equilib_torch.data import Modality
+from equilib_torch.data.mapped import release
+from equilib_torch.data.modality import Array
 from equilib_torch.errors import InputError
+from equilib_torch.network.pooling import max_pool
 from equilib_torch.registry import Registry
 
 
@@ -58,15 +61,23 @@ class Standardise(nn.Module):
         rows = rows[modality.present[rows]]
         n = len(self.mean)
 
-        def pieces() -> Iterator[npt.NDArray[np.float64]]:
+        def raw_pieces() -> Iterator[Array]:
             n_rows = max(1, _PIECE // modality.values[0].size)
             for start in range(0, len(rows), n_rows):
                 piece = rows[start : start + n_rows]
-                x = modality.values[piece].astype(np.float64)
+                x = modality.values[piece]
+                release(modality.values)
                 if modality.lengths is not None:
                     x = x[np.arange(x.shape[1]) < modality.lengths[piece, None]]
                 yield x.reshape(-1, n)
 
+        def pieces() -> Iterator[npt.NDArray[np.float64]]:
+            return (x.astype(np.float64) for x in raw_pieces())
+
+        if modality.values.dtype == np.uint8:
+            mean, sd = _pixel_statistics(raw_pieces(), n)
+            self._set(mean, sd, varies=sd > 0)
+            return
         # Divided by the largest value first: sums and squares stay within float64 in any unit.
         size, total, squares, count = np.zeros(n), np.zeros(n), np.zeros(n), 0
         for x in pieces():
@@ -80,8 +91,23 @@ class Standardise(nn.Module):
             squares += np.square(x / scale - mean).sum(0)
         sd = np.sqrt(squares / count)
         varies = sd > 1e-12  # the mean of a constant is rounded, so its sd may come out as something above 0
-        self.mean.copy_(torch.from_numpy(mean * scale))
-        self.sd.copy_(torch.from_numpy(np.where(varies, sd * scale, 1.0)))
+        self._set(mean * scale, sd * scale, varies)
+
+    def _set(self, mean: Array, sd: Array, varies: Array) -> None:
+        self.mean.copy_(torch.from_numpy(mean))
+        self.sd.copy_(torch.from_numpy(np.where(varies, sd, 1.0)))
+
+
+def _pixel_statistics(pieces: Iterable[Array], n: int) -> tuple[Array, Array]:
+    """Take mean and standard deviation of the columns of uint8 (m, n) arrays, from how often each value occurs."""
+    counts = np.zeros(256 * n, np.int64)
+    offsets = 256 * np.arange(n)
+    for x in pieces:
+        counts += np.bincount((x + offsets).reshape(-1), minlength=256 * n)
+    weights = counts.reshape(n, 256) / (counts.sum() // n)
+    values = np.arange(256.0)
+    mean = weights @ values
+    return mean, np.sqrt((weights * np.square(values - mean[:, None])).sum(1))
 
 
 _FEW_DIGITS = (torch.bool, torch.uint8, torch.int8, torch.float16, torch.bfloat16)
@@ -171,7 +197,7 @@ class ImageCNN(nn.Module):
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             x = convolution(x)
             if min(x.shape[2:]) >= 8:
-                x = F.max_pool2d(x, 2)
+                x = max_pool(x)
             x = F.gelu(norm(x))
         x = F.adaptive_avg_pool2d(x, 4)  # (B, width, 4, 4)
         return F.gelu(self.out(self.dropout(x.flatten(1))))

@@ -15,6 +15,8 @@ import numpy as np
 
 from equilib.schedule import POLICIES
 from equilib_torch.data import DATASETS
+from equilib_torch.data.cache import Cache, default_cache
+from equilib_torch.data.media import MediaOptions
 from equilib_torch.data.missing import read_rates
 from equilib_torch.errors import InputError
 from equilib_torch.methods import METHODS, Keep, Method
@@ -49,7 +51,28 @@ class DataOptions:
     """balanced: training sees every class equally often, however rare it is"""
 
     eval_batch_size: int = 256
-    """samples per batch in evaluation; changes results by rounding at most"""
+    """samples per batch in evaluation, fewer where samples are large; changes results by rounding at most"""
+
+    image_size: int = 224
+    """pixels of both sides that pictures are scaled to, and pictures of films"""
+
+    audio_seconds: float = 10.0
+    """seconds from the beginning of a sound that are used at most"""
+
+    video_frames: int = 3
+    """pictures taken from a film, evenly spaced; of one, it is a modality of pictures"""
+
+    allow_unreadable: bool = False
+    """whether to go on when more than a fifth of a column's files (and 20 or more) cannot be read"""
+
+    decode_workers: int | None = None
+    """processes that decode files; default: as many as cores, 8 at most; 0: the training process itself"""
+
+    cache: str | None = None
+    """directory of decoded files; default: the environment variable EQUILIB_CACHE, else the user's cache directory"""
+
+    cache_size: float = 50.0
+    """gigabytes that the cache may hold before what was not used for longest goes"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,6 +225,8 @@ class TrainOptions(MachineOptions, TrainingOptions, MethodOptions, NetworkOption
         _require("width", self.width > 0 and self.width % 16 == 0, "be a positive multiple of 16", self.width)
         _require("lr", 0 < self.lr < float("inf"), "be positive and finite", self.lr)
         _require("weight_decay", 0 <= self.weight_decay < float("inf"), "be at least 0 and finite", self.weight_decay)
+        _require("cache_size", 0 <= self.cache_size < float("inf"), "be at least 0 and finite", self.cache_size)
+        self.media  # noqa: B018 - checks its options
         _require("seed", 0 <= self.seed < 2**32, "be in [0, 2**32)", self.seed)
         _read_encoders(self.encoder)
         for name in ("missing_in_training", "missing_in_testing"):
@@ -209,6 +234,22 @@ class TrainOptions(MachineOptions, TrainingOptions, MethodOptions, NetworkOption
         read_augmentations(self.augment)
         if self.incomplete == "use" and not METHODS[self.method_name].incomplete:
             raise InputError(f"incomplete must be exclude with the method {self.method_name}, got 'use'")
+
+    @property
+    def media(self) -> MediaOptions:
+        """How files are decoded."""
+        return MediaOptions(
+            image_size=self.image_size,
+            audio_seconds=self.audio_seconds,
+            video_frames=self.video_frames,
+            allow_unreadable=self.allow_unreadable,
+            workers=self.decode_workers,
+        )
+
+    @property
+    def cache_place(self) -> Cache:
+        """Where decoded files are kept."""
+        return default_cache(self.cache, int(self.cache_size * 1e9))
 
     @property
     def encoders(self) -> dict[str, str]:

@@ -28,6 +28,8 @@ from equilib_torch.training.samples import Samples, prepare_samples
 
 Record = dict[str, Any]
 
+_EVALUATED_NUMBERS = 2**23  # most numbers in a batch of evaluation: what an encoder makes of them is ten times as many
+
 
 def check(options: TrainOptions, dataset: Dataset, encoders: Mapping[str, nn.Module] | None = None) -> NetworkConfig:
     """Hold options against the data, building nothing, and say what the network would be made of.
@@ -224,7 +226,10 @@ class State:
                 skip=skip,
                 device=device,
             )
-        return loader(self.samples.dataset, split, options.eval_batch_size, skip=skip, device=device)
+        modalities = self.samples.dataset.modalities
+        largest = sum(modality.values[0].size for modality in modalities if modality.values.ndim > 1)
+        size = min(options.eval_batch_size, max(1, _EVALUATED_NUMBERS // max(1, largest)))
+        return loader(self.samples.dataset, split, size, skip=skip, device=device)
 
     def rehearse(self, loss: LossFunction | None) -> Losses:
         """Train a copy of the network for an epoch and measure its losses, as `methods.rehearsal.rehearse` says."""
