@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -18,9 +18,12 @@ from torch import nn
 
 from equilib_torch.data import Kind, Modality
 from equilib_torch.data.batches import Batch, Column, column, join
+from equilib_torch.data.modality import TIMED
 from equilib_torch.errors import InputError
 from equilib_torch.files import BEST_MODEL, write_atomically
 from equilib_torch.network import ModalityConfig, MultimodalNetwork, NetworkConfig, match_own_encoders
+from equilib_torch.network.backbones.storing import find_backbones, store_backbones
+from equilib_torch.network.preparing import Preparation, make_preparation, prepare_rows
 
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 Inputs = Mapping[str, npt.NDArray[Any]]
@@ -51,6 +54,7 @@ class MultimodalClassifier:
 
     def __init__(self, network: MultimodalNetwork) -> None:
         self.network = network.eval()
+        self._preparations: dict[int, Preparation | None] = {}
         self.classes_ = np.array(network.config.classes)
         self.modalities_ = tuple(m.name for m in network.config.modalities)
 
@@ -83,9 +87,10 @@ class MultimodalClassifier:
         return float(np.mean(predicted == truth))
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write `config.json` and `model.safetensors` into a directory, each atomically."""
+        """Write `config.json`, `model.safetensors` and what backbones need into a directory, each file atomically."""
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
+        store_backbones(self.network.config, directory)
         config = json.dumps(asdict(self.network.config), indent=2)
         write_atomically(directory / _CONFIG, config.encode())
         # Copies: a method may have tied weights, of which safetensors would store one without saying which.
@@ -95,7 +100,12 @@ class MultimodalClassifier:
 
     @classmethod
     def from_pretrained(
-        cls, directory: str | Path, *, device: str = "cpu", encoders: Mapping[str, nn.Module] | None = None
+        cls,
+        directory: str | Path,
+        *,
+        device: str = "cpu",
+        encoders: Mapping[str, nn.Module] | None = None,
+        backbones: Mapping[str, str | Path] | None = None,
     ) -> MultimodalClassifier:
         """Load what `save_pretrained` wrote, or the best model of a run directory.
 
@@ -104,9 +114,12 @@ class MultimodalClassifier:
             device: where to predict.
             encoders: for a model trained with modules of one's own, new ones of the same make, by modality. They are
                 copied, and the copies get the saved weights.
+            backbones: folders of checkpoints that are no longer where they were when the model was trained, by
+                modality; their content must be the same.
 
         Raises:
-            InputError: the directory holds no model, or a damaged one; or modules that do not fit it.
+            InputError: the directory holds no model, or a damaged one; modules that do not fit it; or a backbone that
+                is not there, or has changed.
         """
         directory = Path(directory)
         best = directory / BEST_MODEL
@@ -114,11 +127,12 @@ class MultimodalClassifier:
             directory = best
         with _described(directory, "the saved model is damaged"):
             config = _read_config(directory / _CONFIG)
+        config = find_backbones(config, directory, backbones or {})
         match_own_encoders(config, encoders or {})
         own = ", ".join(m.name for m in config.modalities if m.encoder is None)
         hint = f", or its weights do not fit the modules given for {own}" if own else ""
         with _described(directory, f"the saved model is damaged{hint}"):
-            network = MultimodalNetwork(config, encoders)
+            network = MultimodalNetwork(config, encoders, pretrained=False)
             unstacked = {name: x for name, x in network.state_dict().items() if name.startswith("stacking_")}
             # Models of 0.1.0 do not say how they are stacked: they are not.
             network.load_state_dict({**unstacked, **safetensors.torch.load_file(directory / _WEIGHTS)})
@@ -137,10 +151,23 @@ class MultimodalClassifier:
         n_rows = len(arrays[given[0]])
         return join(
             [
-                _column(m, arrays, n_rows, any_length=self.network.reads_any_length(k))
+                _column(
+                    m,
+                    arrays,
+                    n_rows,
+                    any_length=self.network.reads_any_length(k),
+                    prepare=lambda raw, k=k: self._prepared(k, raw),  # type: ignore[misc]  # mypy knows no default of a lambda
+                )
                 for k, m in enumerate(self.network.config.modalities)
             ]
         )
+
+    def _prepared(self, k: int, raw: Modality) -> Modality:
+        if k not in self._preparations:
+            config = self.network.config.modalities[k]
+            self._preparations[k] = make_preparation(config, self.network.log_prior.device)
+        preparation = self._preparations[k]
+        return raw if preparation is None else prepare_rows(preparation, raw)
 
 
 @contextmanager
@@ -165,9 +192,16 @@ def _array(key: str, value: npt.ArrayLike) -> npt.NDArray[Any]:
     return array
 
 
-def _column(config: ModalityConfig, inputs: Inputs, n_rows: int, *, any_length: bool) -> Column:
+def _column(
+    config: ModalityConfig,
+    inputs: Inputs,
+    n_rows: int,
+    *,
+    any_length: bool,
+    prepare: Callable[[Modality], Modality],
+) -> Column:
     """One modality of N samples: checked like training data where it is given, else absent everywhere."""
-    name, sequence = config.name, config.kind == "sequence"
+    name, sequence, timed = config.name, config.kind == "sequence", config.kind in TIMED
     present = inputs.get(f"{name}_present", np.full(n_rows, name in inputs))
     if present.shape != (n_rows,) or not np.isin(present, (0, 1)).all():
         raise InputError(f"{name}_present: must be {n_rows} booleans, got {present.dtype} of shape {present.shape}")
@@ -175,21 +209,25 @@ def _column(config: ModalityConfig, inputs: Inputs, n_rows: int, *, any_length: 
     if name not in inputs and present.any():
         raise InputError(f"{name}_present: says that {name} is there, which is not given")
     if not present.any():
-        ones = torch.ones(n_rows, dtype=torch.int64) if sequence else None
-        return Column(torch.zeros(n_rows, *config.shape), ones, torch.zeros(n_rows, dtype=torch.bool))
+        ones = torch.ones(n_rows, dtype=torch.int64) if (config.read_kind or config.kind) in TIMED else None
+        return Column(torch.zeros(n_rows, *config.encoded_shape), ones, torch.zeros(n_rows, dtype=torch.bool))
     values = inputs[name]
     free = 1 if sequence and any_length else 0
     if values.ndim != len(config.shape) + 1 or values.shape[1 + free :] != config.shape[free:]:
         raise InputError(f"{name}: samples must have shape {config.shape}, got {values.shape[1:]}")
     if len(values) != n_rows:
         raise InputError(f"{name}: needs {n_rows} rows like the first modality given, got {len(values)}")
-    default_lengths = np.full(n_rows, values.shape[1]) if sequence else None
+    default_lengths = np.full(n_rows, values.shape[1]) if timed else None
     lengths = inputs.get(f"{name}_length", default_lengths)
     modality = Modality(name, cast(Kind, config.kind), values, lengths, present)
-    return column(modality, np.arange(n_rows))
+    return column(prepare(modality), np.arange(n_rows))
 
 
 def _read_config(path: Path) -> NetworkConfig:
     raw = json.loads(path.read_bytes())
-    modalities = tuple(ModalityConfig(**{**m, "shape": tuple(m["shape"])}) for m in raw.pop("modalities"))
+    shapes = ("shape", "read_shape")
+    modalities = tuple(
+        ModalityConfig(**{**m, **{key: tuple(m[key]) for key in shapes if m.get(key) is not None}})
+        for m in raw.pop("modalities")
+    )
     return NetworkConfig(modalities=modalities, **{**raw, "classes": tuple(raw["classes"])})

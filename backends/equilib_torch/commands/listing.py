@@ -9,6 +9,7 @@ from equilib._commands import Listing
 
 if TYPE_CHECKING:
     from equilib_torch.methods import Method
+    from equilib_torch.network.encoders import EncoderEntry
 
 
 def known_names(what: Listing) -> Mapping[str, str]:
@@ -30,17 +31,17 @@ def known_names(what: Listing) -> Mapping[str, str]:
         case "encoders":
             from equilib_torch.network import ENCODERS
 
-            return ENCODERS.descriptions()
+            return {name: _describe(encoder) for name, encoder in ENCODERS.items()}
         case "values":
             from equilib_torch.training.evaluation import VALUES
 
             return VALUES.descriptions()
 
 
-def _describe(method: Method) -> str:
-    """Describe a method, and each of its parameters with its default and rule."""
-    lines = [method.description]
-    for parameter in method.parameters:
+def _describe(entry: Method | EncoderEntry) -> str:
+    """Describe an entry, and each of its parameters with its default and rule."""
+    lines = [entry.description]
+    for parameter in entry.parameters:
         default = "" if parameter.default is None else f" (default: {parameter.default})"
         lines.append(f"{parameter.written}={parameter.rule}{default}: {parameter.description}")
     return "\n".join(lines)

@@ -72,9 +72,9 @@ class Column(NamedTuple):
 def column(modality: Modality, rows: IntArray) -> Column:
     """Take some rows of one modality, as tensors; where it is absent, they are 0, whatever is stored there."""
     values, present = modality.values[rows], modality.present[rows]
-    release(modality.values)
     if not present.all():
         values[~present] = np.zeros((), values.dtype)
+    release(modality.values)
     return Column(
         torch.from_numpy(_readable(values)),
         None if modality.lengths is None else torch.from_numpy(modality.lengths[rows]),

@@ -34,7 +34,7 @@ _DIMENSIONS: dict[str, tuple[int, ...]] = {
     "video": (5,),
     "text": (1,),
 }
-_TIMED = ("sequence", "video")
+TIMED = ("sequence", "video")
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +82,7 @@ class Modality:
         values = _checked_values(name, self.kind, as_array(name, self.values))
         present = _checked_present(name, as_array(f"{name}_present", self.present), len(values))
         lengths, unused = None, ~present
-        if self.kind in _TIMED:
+        if self.kind in TIMED:
             lengths = _checked_lengths(name, self.lengths, present, values.shape[1])
             unused = (np.arange(values.shape[1]) >= lengths[:, None]) | unused[:, None]
         elif self.lengths is not None:

@@ -31,7 +31,7 @@ def rehearse(
         loss: what to train the copy on; None: it is not trained.
         train: batches to train on, and to measure training losses on.
         val: batches to measure validation losses on.
-        lr: learning rate of a new AdamW.
+        lr: learning rate of a new AdamW; backbones that are trained keep the rate that they begin with.
         weight_decay: of the same.
         augment: changes the batches that are trained on, given their positions from 0; losses are of plain ones.
     """
@@ -40,7 +40,7 @@ def rehearse(
         copy = deepcopy(network)
         if loss is not None:
             copy.train()
-            optimiser = torch.optim.AdamW(copy.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
+            optimiser = torch.optim.AdamW(copy.parameter_groups(lr), lr=lr, weight_decay=weight_decay, fused=True)
             for position, batch in enumerate(train):
                 value = loss(copy, augment(batch, position))
                 if value is not None:

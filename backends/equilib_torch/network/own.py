@@ -73,6 +73,10 @@ def check_own_encoders(encoders: Mapping[str, nn.Module], dataset: Dataset) -> d
             raise InputError(
                 f"encoders: {name} must have a torch.nn.Module, got {type(module).__name__}; pass an instance"
             )
+        if modalities[name].kind == "text":
+            raise InputError(
+                f"encoders: {name} is text, which a module does not read; give token numbers as a sequence"
+            )
     rows = dataset.splits["train"]
     return {name: _count_features(module, modalities[name], rows) for name, module in encoders.items()}
 

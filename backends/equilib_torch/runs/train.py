@@ -60,7 +60,7 @@ def train_run(
     dataset = load(options.dataset, options.seed)
     if on_data is not None:
         on_data(dataset)
-    state = State.create(options, dataset)
+    state = State.create(options, dataset, progress=progress is True)
     directory = None if options.output is None else RunDirectory.create(options.output)
 
     def keep(record: dict[str, Any], best: MultimodalNetwork | None) -> None:

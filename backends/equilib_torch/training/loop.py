@@ -106,7 +106,7 @@ def fit(
         (1, (16,))
     """
     if state is None:
-        state = State.create(options, dataset, encoders=encoders)
+        state = State.create(options, dataset, encoders=encoders, progress=progress is True)
     elif encoders:
         raise InputError("encoders must be given to State.create where there is a state, got both")
     elif state.dataset is not dataset or replace(state.options, output=options.output) != options:
@@ -153,7 +153,7 @@ def train(state: State, until: int, *, progress: Progress | None = None) -> None
             for batch in islice(state.batches("train", skip=position), until - state.update):
                 plan = plan._replace(progress=state.update / state.budget.n_updates)
                 for group in state.optimiser.param_groups:
-                    group["lr"] = state.learning_rate
+                    group["lr"] = state.learning_rate * group["lr_factor"]
                 with state.machine.autocast():
                     state.method(network, state.augment(batch, state.update), plan, step)
                 state.update += 1

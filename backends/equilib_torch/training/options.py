@@ -21,6 +21,7 @@ from equilib_torch.data.missing import read_rates
 from equilib_torch.errors import InputError
 from equilib_torch.methods import METHODS, Keep, Method
 from equilib_torch.network import ENCODERS, FUSIONS, MemoryMapping
+from equilib_torch.network.encoders import read_encoder
 from equilib_torch.parameters import read_parameters, split_spec
 from equilib_torch.training.augmentation import AUGMENTATIONS, read_augmentations
 from equilib_torch.training.evaluation import VALUES
@@ -69,7 +70,8 @@ class DataOptions:
     """processes that decode files; default: as many as cores, 8 at most; 0: the training process itself"""
 
     cache: str | None = None
-    """directory of decoded files; default: the environment variable EQUILIB_CACHE, else the user's cache directory"""
+    """directory of decoded files and features of backbones; default: the environment variable EQUILIB_CACHE, else the
+    user's cache directory"""
 
     cache_size: float = 50.0
     """gigabytes that the cache may hold before what was not used for longest goes"""
@@ -100,7 +102,7 @@ class NetworkOptions:
     """what joins the modalities (see --list fusions); default: the method's usual one"""
 
     encoder: list[str] = field(default_factory=list)
-    """MODALITY=NAME …: another encoder than the usual one (see --list encoders)"""
+    """MODALITY=NAME or MODALITY=hf:PATH_OR_NAME:tune=… …: another encoder than the usual one (see --list encoders)"""
 
     width: int = 64
     """features per modality, a multiple of 16"""
@@ -253,7 +255,7 @@ class TrainOptions(MachineOptions, TrainingOptions, MethodOptions, NetworkOption
 
     @property
     def encoders(self) -> dict[str, str]:
-        """Encoder names by modality, from `encoder`."""
+        """Encoders as they are written, by modality, from `encoder`."""
         return _read_encoders(self.encoder)
 
     def _read_method(self) -> tuple[Method, dict[str, Any]]:
@@ -358,8 +360,8 @@ def _read_encoders(items: Sequence[str]) -> dict[str, str]:
     encoders: dict[str, str] = {}
     for item in items:
         modality, equals, name = item.partition("=")
-        _require("encoder", bool(equals and modality), "be given as MODALITY=NAME", item)
-        ENCODERS.find(name, what=f"encoder of {modality}")
+        _require("encoder", bool(equals and modality), "be given as MODALITY=NAME or MODALITY=hf:PATH", item)
+        read_encoder(name, what=f"encoder of {modality}")
         if modality in encoders:
             raise InputError(f"encoder must name every modality once, got {modality!r} twice")
         encoders[modality] = name

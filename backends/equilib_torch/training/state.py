@@ -19,6 +19,7 @@ from equilib_torch.methods import METHODS, Losses, LossFunction, Plan, Setting, 
 from equilib_torch.methods.rehearsal import rehearse
 from equilib_torch.network import MultimodalNetwork, NetworkConfig, configure
 from equilib_torch.network.own import check_own_encoders
+from equilib_torch.network.preparing import prepare
 from equilib_torch.training.augmentation import Augmenter, check_augmentations, read_augmentations
 from equilib_torch.training.clock import Clock
 from equilib_torch.training.device import Machine, apart_from_caller, find_machine
@@ -91,7 +92,7 @@ class State:
     Attributes:
         options: what to train, and how.
         dataset: what to train on, as it was given.
-        samples: what is seen of it.
+        samples: what is seen of it, as the encoders read it, see `network.preparing`.
         machine: where, and how precisely.
         budget: how long, and when to measure.
         augment: changes training batches as the options say.
@@ -143,7 +144,12 @@ class State:
 
     @classmethod
     def create(
-        cls, options: TrainOptions, dataset: Dataset, *, encoders: Mapping[str, nn.Module] | None = None
+        cls,
+        options: TrainOptions,
+        dataset: Dataset,
+        *,
+        encoders: Mapping[str, nn.Module] | None = None,
+        progress: bool = False,
     ) -> Self:
         """Set up a run: hold options against data and machine, and build the network.
 
@@ -151,18 +157,21 @@ class State:
             options: what to train, and how.
             dataset: what to train on.
             encoders: modules of one's own, by modality, as `fit` says.
+            progress: whether to show on a terminal how far samples are prepared for their encoders.
 
         Raises:
             InputError: options or modules that do not fit the data or the machine.
         """
         config = check(options, dataset, encoders)
         machine = find_machine(options.device, options.precision)
-        samples = prepare_samples(options, dataset)
+        with apart_from_caller(machine.device):
+            prepared = prepare(config, dataset, options.cache_place, machine.device, progress=progress)
+        samples = prepare_samples(options, prepared.dataset)
         splits = samples.dataset.splits
         budget = plan_budget(options, len(splits["train"]), len(splits["val"]), len(dataset.modalities))
         with apart_from_caller(machine.device):
             seed(machine, options.seed, 0)
-            network = MultimodalNetwork(config, encoders)
+            network = MultimodalNetwork(prepared.config, encoders)
             network.fit_statistics(samples.dataset)
             network.to(machine.device)
 
@@ -170,8 +179,8 @@ class State:
                 return state.rehearse(loss)
 
             method = METHODS[options.method_name].begin(Setting(network, rehearse_now), options.parameters)
-            parameters = network.parameters()  # a method may have tied or replaced some
-            optimiser = torch.optim.AdamW(parameters, lr=options.lr, weight_decay=options.weight_decay, fused=True)
+            groups = network.parameter_groups(options.lr)  # a method may have tied or replaced some
+            optimiser = torch.optim.AdamW(groups, lr=options.lr, weight_decay=options.weight_decay, fused=True)
             random = {kind: generator.get_state() for kind, generator in machine.generators.items()}
         scheduler = shapley_scheduler(
             len(dataset.modalities),
