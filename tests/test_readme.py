@@ -58,6 +58,7 @@ def test_every_example_has_its_output(name):
 @pytest.mark.parametrize(("code", "output"), EXAMPLES)
 def test_example(code, output, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)  # examples may write files
+    monkeypatch.setenv("EQUILIB_CACHE", str(tmp_path / "cache"))
     exec(compile(code, "guide", "exec"), {"__name__": "__main__"})
     assert capsys.readouterr().out == output
 

@@ -55,11 +55,14 @@ def compare_command(argv: Sequence[str]) -> int:
         # Imported when the arguments are in order: help and wrong usage need none of it.
         from equilib_torch.comparison.queue import open_comparison, plan_runs
         from equilib_torch.comparison.variants import default_variants, read_variants
-        from equilib_torch.data import load_dataset
+        from equilib_torch.data import describe
         from equilib_torch.training.device import find_machine
         from equilib_torch.training.samples import prepare_samples
 
-        dataset = load_dataset(request.common.dataset, seed=0)
+        dataset = request.common.data.load(0, progress=not request.quiet)
+        request = request._replace(common=request.common.resolved(dataset))
+        if dataset.schema is not None and not request.quiet:
+            say(f"{describe(dataset.schema)}\n")
         for note in () if request.quiet else dataset.notes:
             say_aside(f"{_PROG}: note: {note}")
         find_machine(request.common.device, request.common.precision)

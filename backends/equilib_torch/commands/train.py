@@ -48,10 +48,13 @@ def train_command(argv: Sequence[str]) -> int:
     def command() -> None:
         options, quiet = read_request(argv)
         # Imported when the arguments are in order: help and wrong usage need none of it.
+        from equilib_torch.data import describe
         from equilib_torch.runs.summary import readable
         from equilib_torch.runs.train import UnwrittenError, train_run
 
         def on_data(dataset: Dataset) -> None:
+            if dataset.schema is not None and not quiet:
+                say(f"{describe(dataset.schema)}\n")
             for note in () if quiet else dataset.notes:
                 say_aside(f"{_PROG}: note: {note}")
 

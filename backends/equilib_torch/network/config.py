@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from equilib_torch.data import Dataset, Modality
 from equilib_torch.errors import InputError
@@ -49,7 +49,17 @@ class ModalityConfig:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Everything but the weights: enough to build the network again."""
+    """Everything but the weights: enough to build the network again, and to read raw rows as it did in training.
+
+    Attributes:
+        modalities: what it reads, in order.
+        classes: the labels, in the order of its outputs.
+        fusion: one of `FUSIONS`.
+        width: features per modality.
+        dropout: probability in the encoders, in [0, 1).
+        mapping: what maps features before the memory.
+        schema: of a table it was trained on, see `Dataset`; None where it was trained on arrays.
+    """
 
     modalities: tuple[ModalityConfig, ...]
     classes: tuple[str, ...] | tuple[int, ...]
@@ -57,6 +67,7 @@ class NetworkConfig:
     width: int
     dropout: float
     mapping: MemoryMapping
+    schema: Mapping[str, Any] | None = None
 
     @property
     def widths(self) -> list[int]:
@@ -103,7 +114,7 @@ def configure(
         else _configure_encoder(m, encoders.get(m.name, DEFAULT_ENCODER[m.kind]))
         for m in dataset.modalities
     )
-    return NetworkConfig(modalities, dataset.classes, fusion, width, dropout, mapping)
+    return NetworkConfig(modalities, dataset.classes, fusion, width, dropout, mapping, dataset.schema)
 
 
 def _configure_encoder(modality: Modality, encoder: str) -> ModalityConfig:

@@ -36,6 +36,8 @@ def config_of(options: TrainOptions) -> dict[str, Any]:
         f"{name}={BackboneSpec.read(text).from_anywhere() if text.startswith(f'{BACKBONE}:') else text}"
         for name, text in options.encoders.items()
     ]
+    if options.data_root is not None:
+        config["data_root"] = str(Path(options.data_root).resolve())
     return config
 
 

@@ -27,6 +27,9 @@ _RENAMED = {
 """Options of 0.1.0 and what they are called now."""
 
 
+_ITEMS = {"encoder": "MODALITY=NAME", "modality": "NAME=KIND[:COLUMN,…]"}
+
+
 def new_parser(prog: str, description: str) -> ArgumentParser:
     """Make a parser that reads YAML files given by --config and never imports what they name."""
     # Configurations may come from anyone: none may name something to import.
@@ -63,6 +66,8 @@ def add_options(parser: ArgumentParser, defaults: TrainOptions, *, leave_out: Co
             kind: dict[str, Any] = {"type": TYPES[field.name]}
             if field.default is MISSING:  # a list: its items follow the flag, one after the other
                 kind = {"type": str, "nargs": "+"}
+            elif field.default is False:  # to say the flag alone is to say yes
+                kind |= {"nargs": "?", "const": True}
             group.add_argument(f"--{flag(field.name)}", default=getattr(defaults, field.name), help=text, **kind)
 
 
@@ -74,7 +79,7 @@ def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
     """
     _refuse_old_spellings(_given(argv), "--")
     try:
-        return parser.parse_args(list(argv))
+        return parser.parse_args(_joined(argv))
     except ArgumentError as error:
         mismatch = re.match(r'Parser key "(\w+)":.* (?:Got|Given) value: ([^\n]*)', str(error), re.DOTALL)
         if mismatch and mismatch[1] in TYPES:
@@ -149,6 +154,28 @@ def _given(argv: Sequence[str]) -> dict[str, str]:
     return given
 
 
+def _joined(argv: Sequence[str]) -> list[str]:
+    """Bring the items of a list together that were given behind several flags; the last flag would win alone.
+
+    Example:
+        >>> _joined(["--drop", "a", "--lr", "0.1", "--drop=b", "c"])
+        ['--lr', '0.1', '--drop', 'a', 'b', 'c']
+    """
+    flags = {f"--{flag(name)}" for name, kind in TYPES.items() if get_origin(kind) is list}
+    items: dict[str, list[str]] = {}
+    rest: list[str] = []
+    target = rest
+    for argument in argv:
+        name, equals, value = argument.partition("=")
+        if argument.startswith("--"):
+            target = items.setdefault(name, []) if name in flags else rest
+            if name in flags:
+                target += [value] if equals else []
+                continue
+        target.append(argument)
+    return [*rest, *(part for name, values in items.items() for part in (name, *values))]
+
+
 def _refuse_old_spellings(given: Mapping[str, Any], prefix: str) -> None:
     method = str(given.get("method") or TrainOptions().method)
     told = [describe_old_spelling(name, value, method, prefix) for name, value in given.items()]
@@ -170,6 +197,5 @@ def _load_yaml(text: str) -> Any:
         for name in (name for name, kind in TYPES.items() if get_origin(kind) is list):
             items = loaded.get(name, [])
             if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
-                what = "MODALITY=NAME" if name == "encoder" else "text"
-                raise yaml.YAMLError(f"{name} must be a list of {what}, got {items!r}")
+                raise yaml.YAMLError(f"{name} must be a list of {_ITEMS.get(name, 'text')}, got {items!r}")
     return loaded

@@ -6,7 +6,7 @@ A group of options is a dataclass. The text below a field is its help, the field
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -14,10 +14,11 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import numpy as np
 
 from equilib.schedule import POLICIES
-from equilib_torch.data import DATASETS
+from equilib_torch.data import DATASETS, DataRequest, Dataset
 from equilib_torch.data.cache import Cache, default_cache
 from equilib_torch.data.media import MediaOptions
 from equilib_torch.data.missing import read_rates
+from equilib_torch.data.table import declared_by
 from equilib_torch.errors import InputError
 from equilib_torch.methods import METHODS, Keep, Method
 from equilib_torch.network import ENCODERS, FUSIONS, MemoryMapping
@@ -43,7 +44,27 @@ class DataOptions:
     """What to train on."""
 
     dataset: str = "av-digits"
-    """name of a bundled data set (see --list datasets) or path of an .npz file"""
+    """name of a bundled data set (see --list datasets), path of a table (.csv, .tsv, .parquet, .jsonl) or of an .npz
+    file, or a folder whose sub-folders are the classes"""
+
+    label: str = "label"
+    """column of the labels"""
+
+    drop: list[str] = field(default_factory=list)
+    """COLUMN …: columns, or modalities, that are left out"""
+
+    modality: list[str] = field(default_factory=list)
+    """NAME=KIND[:COLUMN,…] …: what columns of a table are, where it is not to be inferred; KIND is image, audio, video,
+    text or table"""
+
+    categorical: list[str] = field(default_factory=list)
+    """COLUMN …: columns of a table that are categories, whatever they look like"""
+
+    data_root: str | None = None
+    """folder that paths in a table start from; default: that of the table"""
+
+    encoding: str | None = None
+    """encoding of a table in a text file, such as cp1252; default: UTF-8, or what a byte order mark says"""
 
     batch_size: int | None = None
     """training samples per batch; default: 64, or all if there are fewer"""
@@ -247,6 +268,28 @@ class TrainOptions(MachineOptions, TrainingOptions, MethodOptions, NetworkOption
             allow_unreadable=self.allow_unreadable,
             workers=self.decode_workers,
         )
+
+    @property
+    def data(self) -> DataRequest:
+        """Which data are meant, for any seed."""
+        return DataRequest(
+            self.dataset,
+            self.label,
+            tuple(self.drop),
+            self.data_root,
+            tuple(self.modality),
+            tuple(self.categorical),
+            self.encoding,
+            self.media,
+            self.cache_place,
+        )
+
+    def resolved(self, dataset: Dataset) -> TrainOptions:
+        """Give the same options with what was inferred of the columns of a table, so that it is inferred no more."""
+        if dataset.schema is None:
+            return self
+        modality, categorical = declared_by(dataset.schema)
+        return replace(self, modality=modality, categorical=categorical)
 
     @property
     def cache_place(self) -> Cache:
