@@ -235,7 +235,10 @@ class State:
                 skip=skip,
                 device=device,
             )
-        return loader(self.samples.dataset, split, options.eval_batch_size, skip=skip, device=device)
+        dataset = self.samples.dataset
+        largest = sum(modality.values[0].size for modality in dataset.modalities if modality.values.ndim > 1)
+        size = min(options.eval_batch_size, max(1, _EVALUATED_NUMBERS // max(1, largest)))
+        return loader(dataset, split, size, skip=skip, device=device)
 
     def rehearse(self, loss: LossFunction | None) -> Losses:
         """Train a copy of the network for an epoch and measure its losses, as `methods.rehearsal.rehearse` says."""
