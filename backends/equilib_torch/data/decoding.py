@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
-from tqdm import tqdm
 
 from equilib_torch.data.cache import Cache, make_key
 from equilib_torch.data.decoders import decode_all
@@ -28,6 +27,9 @@ from equilib_torch.data.paths import resolve
 from equilib_torch.data.sound import N_MELS
 from equilib_torch.errors import InputError
 from equilib_torch.streams import warn
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 _VERSION = 1  # of what decoding makes of a file; a change of it makes all entries of the cache old
 _FEW, _PART = 20, 0.2  # faults that are too many: so many, and more than this part of a column's files
@@ -338,6 +340,8 @@ class _Bar:
         self._bar: tqdm[Any] | None = None
         with suppress(OSError, ValueError, AttributeError):
             if shown and sys.stderr.isatty():
+                from tqdm import tqdm  # naming the data sets needs no package but NumPy
+
                 self._bar = tqdm(total=total, desc=what, unit="file", file=sys.stderr)
 
     def __enter__(self) -> Self:
