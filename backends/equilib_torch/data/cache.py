@@ -117,13 +117,13 @@ class Cache:
                 _flush(path)
             temporary.chmod(0o777 & ~_umask())
             if entry.exists():
-                _discard(entry)  # damaged, or it would have been used
-            with suppress(FileExistsError):
-                temporary.rename(entry)
+                if _hold(entry):  # somebody was faster, where there are no locks
+                    return
+                _discard(entry)  # it is damaged
+            temporary.rename(entry)
         except OSError as error:
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # somebody was faster, where there are no locks
-                return
-            raise
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # somebody was faster just now
+                raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         _flush(self.directory)

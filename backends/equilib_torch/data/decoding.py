@@ -357,6 +357,8 @@ class _Bar:
         self._bar: tqdm[Any] | None = None
         with suppress(OSError, ValueError, AttributeError):
             if shown and sys.stderr.isatty():
+                from tqdm import tqdm  # naming the data sets needs no package but NumPy
+
                 self._bar = tqdm(total=total, desc=what, unit="file", file=sys.stderr)
 
     def __enter__(self) -> Self:

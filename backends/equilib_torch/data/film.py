@@ -41,76 +41,97 @@ def read_film(path: Path, options: MediaOptions) -> dict[str, Array]:
         Exception: What FFmpeg raises for a file that is damaged or no film.
     """
     import av
-    from av.stream import Disposition
 
     if not path.stat().st_size:
         raise UnreadableError("the file is empty")
     with av.open(str(path)) as container:
         formats = set(container.format.name.split(","))
-        # The cover of a song is a stream of pictures, too.
-        streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-        if not streams or formats & _NO_FILMS or any(name.endswith("_pipe") for name in formats):
+        stream = _pictures_of(container)
+        if stream is None or formats & _NO_FILMS or any(name.endswith("_pipe") for name in formats):
             raise UnreadableError("it is no film")
-        if streams[0].width * streams[0].height > MAX_PIXELS:
+        if stream.width * stream.height > MAX_PIXELS:
             raise UnreadableError(f"too large: more than {MAX_PIXELS / 1e6:.0f} million pixels")
-        streams[0].thread_count = 1  # there are as many processes as cores
-        parts: dict[str, Array] = {"": _pictures(container, streams[0], options)}
+        start, duration = _declared_span(container, stream)
+        short = duration <= _SHORT
+        if short:
+            start, duration = _measured_span(container, stream)
         heard = bool(container.streams.audio)
+    moments = [start + (k + 0.5) * duration / options.video_frames for k in range(options.video_frames)]
+    with av.open(str(path)) as container:
+        stream = _pictures_of(container)
+        assert stream is not None  # noqa: S101 - the same file as above
+        stream.thread_count = 1  # there are as many processes as cores
+        found = _passed(container, stream, moments) if short else _sought(container, stream, moments)
+        parts: dict[str, Array] = {"": _scaled(found, options.image_size)}
     if heard:
         with av.open(str(path)) as container, suppress(UnreadableError):  # a track without samples: a silent film
             parts[SOUND] = track_spectrogram(container, options.audio_seconds)
     return parts
 
 
-def _pictures(container: InputContainer, stream: VideoStream, options: MediaOptions) -> npt.NDArray[np.uint8]:
-    start, duration = _span(container, stream)
-    n, size = options.video_frames, options.image_size
-    moments = [start + (k + 0.5) * duration / n for k in range(n)]
-    if duration <= _SHORT:
-        found = _seen(container.decode(stream), moments, to_end=True)  # so that one that is cut off is found out
-    else:
-        found = (frame for moment in moments for frame in _seen(_decoded_from(container, stream, moment), [moment]))
-    shown: dict[int | None, npt.NDArray[np.uint8]] = {}
-    for frame in found:
-        if frame.pts not in shown:
-            shown[frame.pts] = _scaled(frame, size)
-    if not shown:
-        raise UnreadableError("it has no pictures")
-    return np.stack(list(shown.values()))
+def _pictures_of(container: InputContainer) -> VideoStream | None:
+    from av.stream import Disposition
+
+    # The cover of a song is a stream of pictures, too.
+    streams = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
+    return next(streams, None)
 
 
-def _span(container: InputContainer, stream: VideoStream) -> tuple[float, float]:
-    """Give the seconds at which the pictures begin, and for how long they go on."""
+def _declared_span(container: InputContainer, stream: VideoStream) -> tuple[float, float]:
+    """Give the seconds at which the pictures begin, and for how long they go on, as the file says; 0 if it does not."""
     base = float(stream.time_base or 1)
-    start = (stream.start_time or 0) * base
-    if stream.duration:
-        return start, stream.duration * base
-    if container.duration:
-        return start, container.duration / 1e6
-    times = [packet.pts * base for packet in container.demux(stream) if packet.pts is not None]
-    container.seek(0)
-    return start, max(times, default=start) - start
+    duration = stream.duration * base if stream.duration else (container.duration or 0) / 1e6
+    return (stream.start_time or 0) * base, duration
 
 
-def _decoded_from(container: InputContainer, stream: VideoStream, moment: float) -> Iterator[VideoFrame]:
-    container.seek(int(moment / float(stream.time_base or 1)), stream=stream)  # to the key frame before it
-    yield from container.decode(stream)
+def _measured_span(container: InputContainer, stream: VideoStream) -> tuple[float, float]:
+    """Give the same by what is there, without decoding it: of short films, some formats say nonsense."""
+    base = float(stream.time_base or 1)
+    stamps = (packet.dts if packet.pts is None else packet.pts for packet in container.demux(stream))
+    times = sorted(stamp * base for stamp in stamps if stamp is not None)
+    if not times:
+        raise UnreadableError("it has no pictures")
+    n = len(times)
+    return times[0], (times[-1] - times[0]) * (n / (n - 1) if n > 1 else 1)
 
 
-def _seen(frames: Iterable[VideoFrame], moments: Sequence[float], *, to_end: bool = False) -> Iterator[VideoFrame]:
-    """Give what is seen at each of some moments: the last frame that has begun."""
+def _passed(container: InputContainer, stream: VideoStream, moments: Sequence[float]) -> Iterator[VideoFrame]:
+    """Give what is seen at some moments, from end to end; a film that is cut off is found out."""
     last, k = None, 0
-    for frame in frames:
+    for frame in container.decode(stream):
         while k < len(moments) and last is not None and frame.time is not None and frame.time > moments[k]:
             yield last
             k += 1
-        if k == len(moments) and not to_end:
-            return
         last = frame
-    if last is not None and k < len(moments):
+    if last is None:
+        raise UnreadableError("it has no pictures")
+    start, duration = _declared_span(container, stream)
+    end = (last.time or 0.0) + (last.duration or 0) * float(last.time_base or 0)
+    if stream.duration and last.time is not None and end < start + 0.8 * duration - 0.2:
+        raise UnreadableError(f"it is cut off: it ends after {end - start:.1f} of {duration:.1f} seconds")
+    if k < len(moments):
         yield last
 
 
-def _scaled(frame: VideoFrame, size: int) -> npt.NDArray[np.uint8]:
-    pixels = frame.to_ndarray(format="rgb24", width=size, height=size)
-    return np.ascontiguousarray(np.rot90(pixels, frame.rotation // 90), dtype=np.uint8)
+def _sought(container: InputContainer, stream: VideoStream, moments: Sequence[float]) -> Iterator[VideoFrame]:
+    """Give the same by going to the key frame before each moment, of which it takes few to decode."""
+    for moment in moments:
+        container.seek(int(moment / float(stream.time_base or 1)), stream=stream)
+        last = None
+        for frame in container.decode(stream):
+            if last is not None and frame.time is not None and frame.time > moment:
+                break
+            last = frame
+        if last is None:
+            raise UnreadableError(f"it is cut off: it has no picture at {moment:.1f} seconds")
+        yield last
+
+
+def _scaled(frames: Iterable[VideoFrame], size: int) -> npt.NDArray[np.uint8]:
+    """Give (n, size, size, 3), upright, of the frames that are different ones."""
+    scaled: dict[int | None, Array] = {}
+    for frame in frames:
+        if frame.pts not in scaled:
+            pixels = frame.to_ndarray(format="rgb24", width=size, height=size)
+            scaled[frame.pts] = np.rot90(pixels, frame.rotation // 90)
+    return np.stack(list(scaled.values())).astype(np.uint8)

@@ -236,8 +236,9 @@ def infer(table: Table, name: str, *, vector: bool = False) -> Column:
 
     Example:
         >>> from pathlib import Path
-        >>> table = Table("toy", {"x": ["1", "2.5", None], "y": ["07", "10", "07"], "z": ["a.PNG", "b.jpg", "NA"]},
-        Path()) >>> [infer(table, name).kind for name in table.columns]
+        >>> columns = {"x": ["1", "2.5", None], "y": ["07", "10", "07"], "z": ["a.PNG", "b.jpg", "NA"]}
+        >>> table = Table("toy", columns, Path())
+        >>> [infer(table, name).kind for name in table.columns]
         ['number', 'category', 'image']
     """
     cells = [cell for cell in without_na_words(table.columns[name]) if cell is not None]

@@ -25,7 +25,12 @@ from equilib_torch.errors import InputError
 MAX_BYTES = 8 * 2**30
 """Most that the arrays of a file may take once unpacked."""
 
+MAPPED_BYTES = 2**30
+"""Size from which a stored array stays in the file, and is read where it is needed."""
+
 _MAX_HEADER = 10_000  # bytes; NumPy's own limit, which it checks only after it has read the header
+_LOCAL_HEADER = 30  # bytes before the name of a member of a zip archive
+_PIECE = 2**22  # bytes read at once
 _RESERVED = ("label", "split", "group")
 T = TypeVar("T")
 
@@ -45,6 +50,9 @@ def read_npz(path: str | Path, *, seed: int, label: str = "label", drop: Iterabl
     The shape tells the kind of a modality: 1-D, of strings, is texts, where "" is none; 2-D is a vector, 4-D an image.
     3-D is a sequence if it has a `<modality>_length`; without, it is an image if its dtype is uint8, and a sequence if
     not. Where that could be meant otherwise, the data set's `notes` say how it was read.
+
+    An array of 1 GiB or more that is not compressed (`np.savez`, not `np.savez_compressed`) stays in the file, which
+    must then be left as it is for as long as the data set is used.
 
     Args:
         path: The file.
@@ -156,12 +164,18 @@ def _read_arrays(path: Path, label: str, drop: tuple[str, ...]) -> dict[str, Arr
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             members = _chosen(_members(archive), label, drop)
             _modality_keys(list(members))
+            headers = {key: _read_header(archive, key, member) for key, member in members.items()}
             for key, member in members.items():
-                _check_size(key, member, _read_header(archive, key, member))
+                _check_size(key, member, headers[key])
             arrays: dict[str, Array] = {}
             for key, member in members.items():
                 with archive.open(member) as stream:
-                    arrays[key] = npy.read_array(stream, allow_pickle=False)
+                    if _can_be_mapped(member, headers[key]):
+                        while stream.read(_PIECE):  # to its end, where its checksum is compared
+                            pass
+                        arrays[key] = _map(path, member, headers[key])
+                    else:
+                        arrays[key] = npy.read_array(stream, allow_pickle=False)
             return arrays
     except InputError:
         raise
@@ -192,6 +206,7 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
 @dataclass(frozen=True)
 class _Header:
     shape: tuple[int, ...]
+    in_order: bool  # the last axis varies fastest
     dtype: np.dtype[np.generic]
     size: int  # bytes before the data
 
@@ -202,10 +217,25 @@ def _read_header(archive: zipfile.ZipFile, key: str, member: zipfile.ZipInfo) ->
     try:
         # Version 3 differs in the names of structured dtypes alone, which are no modality.
         read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[npy.read_magic(head)]
-        shape, _, dtype = read(head)
+        shape, is_fortran, dtype = read(head)
     except Exception as error:  # the header is a Python literal: a hostile one raises nearly anything
         raise InputError(f"{key[:80]!r}: its .npy header cannot be read") from error
-    return _Header(shape, dtype, head.tell())
+    return _Header(shape, not is_fortran, dtype, head.tell())
+
+
+def _can_be_mapped(member: zipfile.ZipInfo, header: _Header) -> bool:
+    stored = member.compress_type == zipfile.ZIP_STORED
+    return stored and header.in_order and member.file_size >= MAPPED_BYTES
+
+
+def _map(path: Path, member: zipfile.ZipInfo, header: _Header) -> Array:
+    """Map a stored array into memory, read-only: only what is looked at is read."""
+    with path.open("rb") as file:
+        file.seek(member.header_offset)
+        local = file.read(_LOCAL_HEADER)
+    lengths = int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little")  # of name and extra field
+    offset = member.header_offset + _LOCAL_HEADER + lengths + header.size
+    return np.memmap(path, header.dtype, "r", offset, header.shape)
 
 
 def _check_size(key: str, member: zipfile.ZipInfo, header: _Header) -> None:

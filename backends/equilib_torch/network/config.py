@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 from equilib_torch.data import Dataset, Modality
@@ -129,9 +128,7 @@ def _configure_encoder(modality: Modality, encoder: str) -> ModalityConfig:
     spec = BackboneSpec.read(encoder)
     folder = find_checkpoint(spec.source, what)
     check_reads(folder, modality.kind, config.shape, what)
-    if Path(spec.source).expanduser().is_dir():
-        spec = spec.at(folder)  # the model serves from anywhere
-    config = replace(config, encoder=str(spec), fingerprint=fingerprint(folder))
+    config = replace(config, encoder=str(spec.from_anywhere()), fingerprint=fingerprint(folder))
     if spec.tune == "frozen":
         return replace(config, read_kind="vector", read_shape=(guess_width(load_config(folder, what), modality.kind),))
     return replace(config, read_kind="sequence", read_shape=(1, 1)) if modality.kind == "text" else config

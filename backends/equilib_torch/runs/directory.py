@@ -18,6 +18,7 @@ from equilib_torch.data.public import find_public
 from equilib_torch.errors import InputError
 from equilib_torch.files import BEST_MODEL, DirectoryLock, InUseError, write_atomically
 from equilib_torch.network import MultimodalNetwork
+from equilib_torch.network.backbones.spec import BACKBONE, BackboneSpec
 from equilib_torch.runs.plots import balance_png
 from equilib_torch.streams import warn
 from equilib_torch.training.options import TrainOptions
@@ -32,6 +33,10 @@ def config_of(options: TrainOptions) -> dict[str, Any]:
     config = {name: value for name, value in asdict(options).items() if name != "output"}
     if options.dataset not in DATASETS and not find_public(options.dataset):
         config["dataset"] = str(Path(options.dataset).resolve())  # the file serves from anywhere
+    config["encoder"] = [
+        f"{name}={BackboneSpec.read(text).from_anywhere() if text.startswith(f'{BACKBONE}:') else text}"
+        for name, text in options.encoders.items()
+    ]
     if options.data_root is not None:
         config["data_root"] = str(Path(options.data_root).resolve())
     return config

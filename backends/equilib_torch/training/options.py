@@ -205,6 +205,17 @@ class MachineOptions:
     """new or empty directory for the run; default: nothing is written"""
 
 
+@dataclass(frozen=True, kw_only=True)
+class LoadingOptions:
+    """How batches are read; what is in them does not depend on it."""
+
+    workers: int = 0
+    """processes that read batches ahead, for data on a slow disk; 0: the training process itself"""
+
+    resident: Literal["auto", "yes", "no"] = "auto"
+    """whether all data are copied to the device once; auto: on cuda, where a quarter of its free memory holds them"""
+
+
 GROUPS = {
     "data": DataOptions,
     "samples": SampleOptions,
@@ -212,12 +223,15 @@ GROUPS = {
     "method": MethodOptions,
     "training": TrainingOptions,
     "machine": MachineOptions,
+    "loading": LoadingOptions,
 }
 """Groups of options by their headings."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(MachineOptions, TrainingOptions, MethodOptions, NetworkOptions, SampleOptions, DataOptions):
+class TrainOptions(
+    LoadingOptions, MachineOptions, TrainingOptions, MethodOptions, NetworkOptions, SampleOptions, DataOptions
+):
     """Options of a training run; every one has a default, checked when the object is made.
 
     Whole and real numbers of NumPy are accepted, and become Python's.
@@ -243,6 +257,7 @@ class TrainOptions(MachineOptions, TrainingOptions, MethodOptions, NetworkOption
             _require(name, value is None or value >= 1, "be at least 1", value)
         if self.updates is not None and self.epochs is not None:
             raise InputError(f"updates and epochs must not both be given, got {self.updates} and {self.epochs}")
+        _require("workers", self.workers >= 0, "be at least 0", self.workers)
         _require("memory_freeze", 0 <= self.freezes <= 1, "be in [0, 1]", self.memory_freeze)
         for name in ("shapley_smoothing", "dropout"):
             _require(name, 0 <= getattr(self, name) < 1, "be in [0, 1)", getattr(self, name))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Self, cast
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from equilib import Scheduler, SchedulerState, shapley_scheduler
 from equilib_torch.data import Dataset
 from equilib_torch.data.batches import Batch, loader
+from equilib_torch.data.resident import Resident, fits
 from equilib_torch.errors import InputError
 from equilib_torch.methods import METHODS, Losses, LossFunction, Plan, Setting, Update
 from equilib_torch.methods.rehearsal import rehearse
@@ -93,6 +95,7 @@ class State:
         options: what to train, and how.
         dataset: what to train on, as it was given.
         samples: what is seen of it, as the encoders read it, see `network.preparing`.
+        resident: all of that on the device, if it is copied there once.
         machine: where, and how precisely.
         budget: how long, and when to measure.
         augment: changes training batches as the options say.
@@ -125,6 +128,7 @@ class State:
     options: TrainOptions
     dataset: Dataset
     samples: Samples
+    resident: Resident | None
     machine: Machine
     budget: Budget
     augment: Augmenter
@@ -190,10 +194,13 @@ class State:
             seed=options.seed,
         )
         measured = scheduler.init()
+        wanted = options.resident
+        stays = wanted == "yes" or (wanted == "auto" and fits(samples.dataset, machine.device))
         state = cls(
             options=options,
             dataset=dataset,
             samples=samples,
+            resident=Resident(samples.dataset, machine.device) if stays else None,
             machine=machine,
             budget=budget,
             augment=Augmenter(
@@ -223,19 +230,21 @@ class State:
 
     def batches(self, split: str, *, skip: int = 0) -> Iterable[Batch]:
         """Make the batches of a split, of the present epoch for train, without the first `skip`."""
-        options, device = self.options, self.machine.device
+        options, dataset = self.options, self.samples.dataset
+        read = partial(
+            loader,
+            dataset,
+            split,
+            skip=skip,
+            device=self.machine.device,
+            workers=options.workers,
+            take_rows=self.resident.take if self.resident else None,
+        )
         if split == "train":
             shuffle = options.seed, self.epoch
-            return loader(
-                self.samples.dataset,
-                split,
-                self.budget.batch_size,
-                shuffle=shuffle,
-                balanced=options.class_weights == "balanced",
-                skip=skip,
-                device=device,
-            )
-        return loader(self.samples.dataset, split, options.eval_batch_size, skip=skip, device=device)
+            return read(self.budget.batch_size, shuffle=shuffle, balanced=options.class_weights == "balanced")
+        largest = sum(modality.values[0].size for modality in dataset.modalities if modality.values.ndim > 1)
+        return read(min(options.eval_batch_size, max(1, _EVALUATED_NUMBERS // max(1, largest))))
 
     def rehearse(self, loss: LossFunction | None) -> Losses:
         """Train a copy of the network for an epoch and measure its losses, as `methods.rehearsal.rehearse` says."""
