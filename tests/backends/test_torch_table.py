@@ -345,7 +345,7 @@ def test_declarations_overrule_what_is_inferred(write):
     ("arguments", "message"),
     [
         ({"modalities": ["x"]}, "modality must be NAME=KIND"),
-        ({"modalities": ["x=sound"]}, "KIND one of image, audio, video, text, table"),
+        ({"modalities": ["x=sound"]}, "KIND one of image, audio, video, frames, array, text, table"),
         ({"modalities": ["x=text"]}, "there is no column 'x' of data, only age, colour"),
         ({"modalities": ["x=text:label"]}, "there is no column 'label' of data"),
         ({"modalities": ["x=text:age,colour"]}, "must name one column"),

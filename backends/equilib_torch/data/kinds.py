@@ -1,7 +1,8 @@
 """What the columns of a table are: inferred from their names and cells, or declared.
 
-A modality is declared as NAME=KIND[:COLUMN,…], KIND being image, audio, video, text or table; without columns, that of
-its name is meant. What is not declared is inferred: `infer` says how.
+A modality is declared as NAME=KIND[:COLUMN,…], KIND being one of `KINDS`; without columns, that of its name is meant.
+What is not declared is inferred: `infer` says how; frames, paths of folders of pictures, and array, paths of `.npy`
+files, never are.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ from equilib_torch.data.rows import Table
 from equilib_torch.errors import InputError
 
 Media = Literal["image", "audio", "video"]
-ModalityKind = Literal["image", "audio", "video", "text", "table"]
-ColumnKind = Literal["image", "audio", "video", "text", "number", "date", "category"]
+ModalityKind = Literal["image", "audio", "video", "frames", "array", "text", "table"]
+ColumnKind = Literal["image", "audio", "video", "frames", "array", "text", "number", "date", "category"]
 
 MEDIA: tuple[Media, ...] = ("image", "audio", "video")
-KINDS: tuple[ModalityKind, ...] = (*MEDIA, "text", "table")
+KINDS: tuple[ModalityKind, ...] = (*MEDIA, "frames", "array", "text", "table")
 EXTENSIONS: Mapping[Media, frozenset[str]] = {
     "image": frozenset(
         [
@@ -63,6 +64,8 @@ _OF_MODALITY: Mapping[ColumnKind, ModalityKind] = {
     "image": "image",
     "audio": "audio",
     "video": "video",
+    "frames": "frames",
+    "array": "array",
     "text": "text",
     "number": "table",
     "date": "table",

@@ -11,8 +11,12 @@ from equilib_torch.data.builtin import DATASETS
 from equilib_torch.data.cache import Cache, default_cache
 from equilib_torch.data.dataset import Dataset
 from equilib_torch.data.frames import is_frame, read_frame, read_parquet
+from equilib_torch.data.kinds import read_declaration
 from equilib_torch.data.media import MediaOptions
 from equilib_torch.data.npz import read_mapping, read_npz
+from equilib_torch.data.public import PUBLIC, find_public, in_order, read_public
+from equilib_torch.data.public.jsonl import is_jsonl_set, read_folder
+from equilib_torch.data.public.layout import PublicTable
 from equilib_torch.data.rows import Table
 from equilib_torch.data.table import TableOptions, make_dataset
 from equilib_torch.data.textfiles import read_csv, read_jsonl
@@ -42,7 +46,7 @@ def load_dataset(
     progress: bool = False,
     seed: int = 0,
 ) -> Dataset:
-    """Load a bundled data set by its name, a file or folder by its path, or take a DataFrame or arrays.
+    """Load a data set by its name, a file or folder by its path, or take a DataFrame or arrays.
 
     What may be wrong with a table, such as files that cannot be read, is said in a warning on standard error.
 
@@ -50,11 +54,14 @@ def load_dataset(
         source: One of
 
             - a name in `DATASETS`, which wins over a file called the same;
+            - the name of a public set in `PUBLIC`, with parameters behind colons, such as "crema-d:split=speaker", of
+              which data_root holds the files;
             - the path of an `.npz` file laid out as `read_npz` says, or a mapping of arrays with the same keys;
             - the path of a table, `.csv`, `.tsv`, `.parquet` or `.jsonl`, or a pandas DataFrame: a row per sample, a
               column `label`, optional columns `split` (train, val, test) and `group` (groups never straddle splits),
               and columns of paths, texts, numbers, dates and categories;
-            - the path of a folder whose sub-folders are the classes, each with pictures, sounds or films.
+            - the path of a folder whose sub-folders are the classes, each with pictures, sounds or films, or one with
+              `train.jsonl` and so on, as `data.public.jsonl` says.
         label: The column (or key) of the labels.
         drop: Columns, keys or modalities that are left out.
         data_root: The folder that paths in a table start from; default: that of the table's file, or the current one.
@@ -91,6 +98,9 @@ def load_dataset(
         _require_default(options, encoding, "these are arrays", allowed=("drop", "label"))
         return read_npz(source, seed=seed, label=label, drop=options.drop)
     options = replace(options, media=media or MediaOptions(), cache=cache or default_cache())
+    if isinstance(source, str) and find_public(source):
+        _require_default(options, encoding, f"{source} is a public set", allowed=("drop", "data-root", "modality"))
+        return _make_public(read_public(source, options.data_root), options, seed)
     if is_frame(source):
         if encoding is not None:
             raise InputError(f"encoding: only a text file has one, got {encoding!r} for a DataFrame; leave it out")
@@ -102,15 +112,26 @@ def load_dataset(
     path = Path(source)
     if not str(source).strip() or not (path.suffix.lower() in TABLES or _is_folder(path)):
         raise InputError(
-            f"dataset: must be one of {', '.join(DATASETS)}, a folder, or a path that ends in {', '.join(TABLES)} or "
-            f".npz; got {str(source)!r}"
+            f"dataset: must be one of {', '.join([*DATASETS, *PUBLIC])}, a folder, or a path that ends in "
+            f"{', '.join(TABLES)} or .npz; got {str(source)!r}"
         )
     if options.data_root is not None and not options.data_root.is_dir():
         raise InputError(f"data-root must be a folder, got {str(options.data_root)!r}")
     try:
+        if is_jsonl_set(path):
+            _require_default(options, encoding, f"{str(source)!r} has parts", allowed=("drop", "modality"))
+            return _make_public(read_folder(path), options, seed)
         return make_dataset(read_table(path, encoding), options, seed)
     except InputError as error:
         raise InputError(f"{str(source)!r}: {error}") from error.__cause__
+
+
+def _make_public(public: PublicTable, options: TableOptions, seed: int) -> Dataset:
+    """Make a data set as its reader declares it, but for what the options say of its columns."""
+    claimed = {column for spec in options.modalities for column in read_declaration(spec).columns} | set(options.drop)
+    declared = [spec for spec in public.modalities if not claimed & set(read_declaration(spec).columns)]
+    options = replace(options, modalities=(*options.modalities, *declared))
+    return in_order(make_dataset(public.table, options, seed), public.classes)
 
 
 def _is_folder(path: Path) -> bool:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import MISSING, fields
+from contextlib import suppress
+from dataclasses import MISSING, fields, replace
+from itertools import pairwise
+from pathlib import Path
 from typing import Any, get_origin
 
 import docstring_parser
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, get_loader, set_loader, set_parsing_settings
 
+from equilib_torch.data.public import find_public
 from equilib_torch.errors import InputError
 from equilib_torch.methods import METHODS
 from equilib_torch.parameters import split_spec
-from equilib_torch.training.options import GROUPS, KNOWN, TYPES, TrainOptions, flag, read_option
+from equilib_torch.training.options import GROUPS, KNOWN, TYPES, TrainOptions, flag, read_option, usual_options
 
 _EPILOG = "--list backends|datasets|methods|fusions|encoders|values|estimators prints the known names and exits."
 
@@ -89,9 +93,42 @@ def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
         raise InputError(f"config: not text, or a value of the wrong form ({error})") from error
 
 
-def read_options(known: Namespace, *, leave_out: Collection[str] = ()) -> TrainOptions:
-    """Take the options of a run out of what was parsed, but those that `add_options` left out."""
-    return TrainOptions(**{name: known[name] for name in TYPES if name not in leave_out})
+def read_options(
+    known: Namespace, *, usual: TrainOptions | None = None, leave_out: Collection[str] = ()
+) -> TrainOptions:
+    """Take the options of a run out of what was parsed, but those that `add_options` left out.
+
+    Modalities that are given no encoder keep the usual one.
+    """
+    options = TrainOptions(**{name: known[name] for name in TYPES if name not in leave_out})
+    settled = {*options.encoders, *options.drop}  # what is dropped needs none
+    kept = [] if usual is None else [f"{m}={spec}" for m, spec in usual.encoders.items() if m not in settled]
+    given = [
+        item
+        for item in options.encoder
+        if usual is None or item not in usual.encoder or item.split("=")[0] not in options.drop
+    ]
+    return replace(options, encoder=[*kept, *given])
+
+
+def usual_for(argv: Sequence[str]) -> TrainOptions:
+    """Give the options that are usual for the data set which the arguments name, by themselves or by --config.
+
+    Example:
+        >>> usual_for(["--lr", "0.1", "--dataset", "crema-d:split=speaker"]).method
+        'paper'
+    """
+    dataset = TrainOptions().dataset
+    for argument, following in pairwise([*argv, ""]):
+        name, equals, value = argument.partition("=")
+        value = value if equals else following
+        if name == "--dataset":
+            dataset = value
+        elif name == "--config":
+            with suppress(OSError, ValueError, yaml.YAMLError):  # the parser will say what is wrong with it
+                loaded = _load_yaml(Path(value).read_text(encoding="utf-8"))
+                dataset = str(loaded.get("dataset", dataset)) if isinstance(loaded, dict) else dataset
+    return usual_options(dataset) if find_public(dataset) else TrainOptions()
 
 
 def parse_options(prog: str, description: str, argv: Sequence[str], defaults: TrainOptions) -> TrainOptions:
@@ -147,7 +184,7 @@ def describe_old_spelling(name: str, value: object, method: str, prefix: str = "
 def _given(argv: Sequence[str]) -> dict[str, str]:
     """Read flags and the one value behind each, whether it is known or not."""
     given: dict[str, str] = {}
-    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+    for argument, following in pairwise([*argv, ""]):
         if argument.startswith("--"):
             name, equals, value = argument[2:].partition("=")
             given[name] = value if equals else following
