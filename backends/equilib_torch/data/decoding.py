@@ -352,8 +352,6 @@ class _Bar:
     """A progress bar on a terminal, which is given up when the terminal refuses it."""
 
     def __init__(self, what: str, total: int, shown: bool) -> None:
-        from tqdm import tqdm  # of the extra, which naming the data sets does without
-
         self._bar: tqdm[Any] | None = None
         with suppress(OSError, ValueError, AttributeError):
             if shown and sys.stderr.isatty():
