@@ -12,6 +12,7 @@ import pytest
 from equilib_torch import Dataset, InputError, Modality, TrainOptions
 from equilib_torch.network.backbones.checkpoint import check_safe, find_checkpoint, fingerprint, quiet
 from equilib_torch.network.backbones.spec import BackboneSpec
+from equilib_torch.runs.directory import config_of
 from equilib_torch.training.state import State, check
 
 
@@ -62,6 +63,13 @@ def test_what_is_written_is_read_again(source, written):
 def test_what_is_written_wrongly_is_refused(text, message):
     with pytest.raises(InputError, match=message):
         TrainOptions(encoder=[f"m={text}"])
+
+
+def test_config_files_hold_whole_paths(built, monkeypatch):
+    monkeypatch.chdir(built.parent)
+    assert config_of(options("bert", ":tune=all"))["encoder"] == [f"m=hf:{built}:tune=all"]
+    assert config_of(options("some/model"))["encoder"] == ["m=hf:some/model"]
+    assert check(options("bert"), dataset()).modalities[0].encoder == f"hf:{built}"
 
 
 # --- safe to read ----------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from equilib._commands import Listing
 
 if TYPE_CHECKING:
+    from equilib_torch.data.public import PublicDataset
     from equilib_torch.methods import Method
     from equilib_torch.network.encoders import EncoderEntry
 
@@ -18,8 +19,9 @@ def known_names(what: Listing) -> Mapping[str, str]:
     match what:
         case "datasets":
             from equilib_torch.data import DATASETS
+            from equilib_torch.data.public import PUBLIC
 
-            return DATASETS.descriptions()
+            return DATASETS.descriptions() | {name: _describe(entry) for name, entry in PUBLIC.items()}
         case "methods":
             from equilib_torch.methods import METHODS
 
@@ -38,7 +40,7 @@ def known_names(what: Listing) -> Mapping[str, str]:
             return VALUES.descriptions()
 
 
-def _describe(entry: Method | EncoderEntry) -> str:
+def _describe(entry: Method | EncoderEntry | PublicDataset) -> str:
     """Describe an entry, and each of its parameters with its default and rule."""
     lines = [entry.description]
     for parameter in entry.parameters:

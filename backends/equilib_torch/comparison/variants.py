@@ -21,7 +21,9 @@ from equilib_torch.training.state import check
 OURS = tuple(name for name, method in METHODS.items() if method.ours)
 """Methods of this project; all others count as rivals."""
 
-_COMMON = ("backend", "dataset", "method", "seed", "output")  # the same for all variants, or said elsewhere
+_DATA = ("dataset", "label", "drop", "modality", "categorical", "data_root", "encoding")
+_FILES = ("image_size", "audio_seconds", "video_frames", "allow_unreadable", "decode_workers", "cache", "cache_size")
+_COMMON = ("backend", *_DATA, *_FILES, "method", "seed", "output")  # the same for all variants, or said elsewhere
 _OPTIONS = {f.name.replace("_", "-") for f in fields(TrainOptions) if f.name not in _COMMON}
 
 

@@ -25,7 +25,13 @@ from equilib_torch.data.modality import Array
 Outcome: TypeAlias = "dict[str, Array] | str"
 """What came of a file: arrays by part, or why there are none."""
 
-_FEW: dict[MediaKind, int] = {"image": 200, "audio": 200, "video": 8}  # decoded sooner than processes start
+_FEW: dict[MediaKind, int] = {
+    "image": 200,
+    "audio": 200,
+    "video": 8,
+    "frames": 60,
+    "array": 1000,
+}  # decoded sooner than processes start
 _AHEAD = 32  # files per process that may be decoded before an earlier one is, so that memory stays bounded
 _QUEUED = 2  # files that a process is given at once, so that it need not wait for the next
 _BOOT = "import sys; sys.path[:] = {path!r}; from equilib_torch.data.decoders import serve; serve({descriptor})"

@@ -13,21 +13,23 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
-from tqdm import tqdm
 
 from equilib_torch.data.cache import Cache, make_key
 from equilib_torch.data.decoders import decode_all
 from equilib_torch.data.digests import digest_files
 from equilib_torch.data.mapped import ArrayWriter, read_array
-from equilib_torch.data.media import SOUND, MediaKind, MediaOptions, require_packages
+from equilib_torch.data.media import SOUND, MediaKind, MediaOptions, UnreadableError, require_packages
 from equilib_torch.data.modality import Array, BoolArray, IntArray, Kind
 from equilib_torch.data.paths import resolve
-from equilib_torch.data.sound import N_MELS
+from equilib_torch.data.stills import digest_stills
 from equilib_torch.errors import InputError
 from equilib_torch.streams import warn
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 _VERSION = 1  # of what decoding makes of a file; a change of it makes all entries of the cache old
 _FEW, _PART = 20, 0.2  # faults that are too many: so many, and more than this part of a column's files
@@ -62,9 +64,10 @@ class Decoded:
     """One modality of decoded files, as `Modality` takes it.
 
     Attributes:
-        kind: image, sequence (of a sound) or video.
-        values: (N, H, W, 3) uint8 pictures, (N, T, 64) float32 spectrograms or (N, T, H, W, 3) uint8 pictures of a
-            film; 0 where absent and behind a length. A memory map that cannot be written to, if there is a cache.
+        kind: image, sequence (of a sound or array) or video.
+        values: (N, H, W, 3) uint8 pictures, (N, T, F) float32 spectrograms or arrays, or (N, T, H, W, 3)
+            uint8 pictures of a film; 0 where absent and behind a length. A memory map that cannot be written to, if
+            there is a cache.
         lengths: (N,) of sequences and videos, 1 where absent; None for images.
         present: (N,), False for an empty cell and for a file that cannot be read.
         report: Which files these are; the same for both parts of a film.
@@ -94,7 +97,7 @@ def decode_column(
 
     Args:
         name: Of the column, for messages, and of the modality.
-        kind: image, audio or video.
+        kind: image, audio, video, frames (of folders of pictures) or array.
         cells: N paths below data_root; None or "" where a sample has none.
         data_root: The folder that holds all files.
         options: How to decode, and whether many faults are allowed.
@@ -118,8 +121,9 @@ def decode_column(
         ((2, 4, 4, 3), [[255, 0, 0], [0, 0, 0]], array([ True, False]))
     """
     require_packages(kind)
-    paths = _paths(name, cells, data_root)
-    digests = digest_files(paths, None if cache is None else cache.directory)
+    paths = _paths(name, cells, data_root, folders=kind == "frames")
+    memory = None if cache is None else cache.directory
+    digests = digest_stills(paths, options.video_frames, memory) if kind == "frames" else digest_files(paths, memory)
     absent = {
         row: _why_not(path)
         for row, (path, digest) in enumerate(zip(paths, digests, strict=True))
@@ -152,11 +156,11 @@ def decode_column(
     return decoded
 
 
-def _paths(name: str, cells: Sequence[str | None], data_root: Path) -> list[Path | None]:
+def _paths(name: str, cells: Sequence[str | None], data_root: Path, *, folders: bool) -> list[Path | None]:
     paths: list[Path | None] = []
     for row, cell in enumerate(cells):
         try:
-            paths.append(resolve(cell, data_root) if cell else None)
+            paths.append(resolve(cell, data_root, folder=folders) if cell else None)
         except InputError as error:
             raise InputError(f"{name}: row {row}: {error}") from error
     if not any(paths):
@@ -165,6 +169,8 @@ def _paths(name: str, cells: Sequence[str | None], data_root: Path) -> list[Path
 
 
 def _why_not(path: Path) -> str:
+    if path.is_dir():
+        return "no picture in this folder can be read"
     try:
         path.open("rb").close()
     except FileNotFoundError:
@@ -191,7 +197,7 @@ def _check(name: str, report: Report, options: MediaOptions) -> None:
 
 
 def _kind(kind: MediaKind, options: MediaOptions) -> Kind:
-    if kind == "video":
+    if kind in ("video", "frames"):
         return "image" if options.video_frames == 1 else "video"
     return "image" if kind == "image" else "sequence"
 
@@ -204,6 +210,8 @@ def _content(
         "image": (options.image_size,),
         "audio": (options.audio_seconds,),
         "video": (options.image_size, options.audio_seconds, options.video_frames),
+        "frames": (options.image_size, options.video_frames),
+        "array": (),
     }
     return {
         "version": _VERSION,
@@ -230,7 +238,7 @@ def _build(
     with ExitStack() as stack:
         bar = stack.enter_context(_Bar(f"decoding {name}", len(wanted), progress))
         parts: dict[str, _Fixed | _Ragged] = {}
-        if kind == "audio":
+        if kind in ("audio", "array"):
             parts[""] = stack.enter_context(_Ragged(folder, "", n))
         elif _kind(kind, options) == "image":
             parts[""] = stack.enter_context(_Fixed(folder, "", (n, *picture)))
@@ -248,7 +256,11 @@ def _build(
             if isinstance(outcome, str):
                 reasons[row], outcome = outcome, {}
             for part, writer in parts.items():
-                writer.add(outcome.get(part))
+                try:
+                    writer.add(outcome.get(part))
+                except UnreadableError as error:
+                    reasons[row] = str(error)
+                    writer.add(None)
     (folder / "faults.json").write_text(json.dumps(reasons), encoding="utf-8")
 
 
@@ -300,20 +312,25 @@ class _Ragged(_Part):
     def __init__(self, folder: Path, part: str, n_rows: int) -> None:
         super().__init__(folder, part)
         self._frames = _file(folder, part, "frames").open("xb")
+        self._width = 0
 
     def add(self, spectrogram: Array | None) -> None:
         if spectrogram is not None:
+            self._width = self._width or spectrogram.shape[1]
+            if spectrogram.shape[1] != self._width:
+                raise UnreadableError(f"it has {spectrogram.shape[1]} features, those before it {self._width}")
             self._frames.write(np.ascontiguousarray(spectrogram, np.float32).view(np.uint8).data)
         self._lengths.append(0 if spectrogram is None else len(spectrogram))
 
     def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
         self._frames.close()
         if kind is None and any(self._lengths):
-            shape = len(self._lengths), max(self._lengths), N_MELS
+            shape = len(self._lengths), max(self._lengths), self._width
             with Path(self._frames.name).open("rb") as file, _writer(self._folder, self._part, shape) as writer:
                 for length in self._lengths:
                     row = np.zeros((1, *shape[1:]), np.float32)
-                    row[0, :length] = np.frombuffer(file.read(length * N_MELS * 4), np.float32).reshape(-1, N_MELS)
+                    read = file.read(length * self._width * 4)
+                    row[0, :length] = np.frombuffer(read, np.float32).reshape(-1, self._width)
                     writer.append(row)
             self._finish()
         Path(self._frames.name).unlink()
@@ -335,9 +352,13 @@ class _Bar:
     """A progress bar on a terminal, which is given up when the terminal refuses it."""
 
     def __init__(self, what: str, total: int, shown: bool) -> None:
+        from tqdm import tqdm  # of the extra, which naming the data sets does without
+
         self._bar: tqdm[Any] | None = None
         with suppress(OSError, ValueError, AttributeError):
             if shown and sys.stderr.isatty():
+                from tqdm import tqdm  # naming the data sets needs no package but NumPy
+
                 self._bar = tqdm(total=total, desc=what, unit="file", file=sys.stderr)
 
     def __enter__(self) -> Self:

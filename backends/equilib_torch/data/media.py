@@ -17,8 +17,8 @@ from typing import Literal
 from equilib_torch.data.modality import Array
 from equilib_torch.errors import InputError
 
-MediaKind = Literal["image", "audio", "video"]
-"""What a file holds."""
+MediaKind = Literal["image", "audio", "video", "frames", "array"]
+"""What a file holds: of `frames` a folder of pictures, of `array` an `.npy` file of features (T, F)."""
 
 SOUND = "sound"
 """Part of a film that is its sound track; its pictures are the part "" like all that other files hold."""
@@ -27,6 +27,8 @@ _PACKAGES: dict[MediaKind, tuple[str, ...]] = {
     "image": ("PIL",),
     "audio": ("soundfile", "av"),
     "video": ("PIL", "av"),
+    "frames": ("PIL",),
+    "array": (),
 }
 
 
@@ -41,7 +43,8 @@ class MediaOptions:
     Attributes:
         image_size: Pixels of both sides of a picture, 1 to 4096; its sides are scaled apart, so that nothing is cut.
         audio_seconds: Longest sound that is kept, from its beginning, above 0 up to 3600.
-        video_frames: Pictures taken from a film, evenly spaced, 1 to 1024; 1 makes it a modality of pictures.
+        video_frames: Pictures taken from a film or a folder of frames, evenly spaced, 1 to 1024; 1 makes it a modality
+            of pictures.
         allow_unreadable: Whether to go on when more than a fifth of a column's files cannot be read.
         workers: Processes that decode, 0 or more; 0 decodes in this one. None: as many as cores, 8 at most.
 
@@ -88,13 +91,13 @@ def decode(kind: MediaKind, path: Path, options: MediaOptions) -> dict[str, Arra
 
     Returns:
         Arrays by part. "" is, of an image, uint8 (image_size, image_size, 3); of audio, float32 (T, 64), a log-mel
-        spectrogram; of video, uint8 (at most video_frames, image_size, image_size, 3). `SOUND` is a film's sound as
-        that of audio, if it has any.
+        spectrogram; of video and frames, uint8 (at most video_frames, image_size, image_size, 3); of an array, float32
+        (T, F). `SOUND` is a film's sound as that of audio, if it has any.
 
     Raises:
         UnreadableError: It does not hold that.
     """
-    with _faults_named(path):
+    with decoding_faults(path):
         if kind == "image":
             from equilib_torch.data.picture import read_picture
 
@@ -103,13 +106,21 @@ def decode(kind: MediaKind, path: Path, options: MediaOptions) -> dict[str, Arra
             from equilib_torch.data.sound import read_sound
 
             return {"": read_sound(path, options.audio_seconds)}
+        if kind == "frames":
+            from equilib_torch.data.stills import read_stills
+
+            return {"": read_stills(path, options)}
+        if kind == "array":
+            from equilib_torch.data.spectra import read_features
+
+            return {"": read_features(path)}
         from equilib_torch.data.film import read_film
 
         return read_film(path, options)
 
 
 @contextmanager
-def _faults_named(path: Path) -> Iterator[None]:
+def decoding_faults(path: Path) -> Iterator[None]:
     """Turn whatever a decoder raises or warns about into an `UnreadableError`."""
     try:
         with warnings.catch_warnings():

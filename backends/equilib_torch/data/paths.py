@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from equilib_torch.errors import InputError
 
 _KINDS = {
+    stat.S_IFREG: "a file",
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a pipe",
     stat.S_IFCHR: "a device",
@@ -17,7 +18,7 @@ _KINDS = {
 }
 
 
-def resolve(cell: str, root: Path) -> Path:
+def resolve(cell: str, root: Path, *, folder: bool = False) -> Path:
     """Give the path of the file that a cell names, relative to a folder that it must not leave.
 
     Whether the file is there is not asked: one that is not is a missing sample, no attack. What is there must be a
@@ -27,6 +28,7 @@ def resolve(cell: str, root: Path) -> Path:
     Args:
         cell: a relative path with "/", such as "images/0.png".
         root: the folder, data-root.
+        folder: whether it names a folder, not a file.
 
     Returns:
         The path with all links followed.
@@ -55,9 +57,10 @@ def resolve(cell: str, root: Path) -> Path:
         mode = os.stat(path).st_mode  # noqa: PTH116
     except OSError:  # not there, too long, not permitted: whoever opens it learns why
         return Path(path)
-    if not stat.S_ISREG(mode):
+    if not (stat.S_ISDIR if folder else stat.S_ISREG)(mode):
         what = _KINDS.get(stat.S_IFMT(mode), "something else")
-        raise InputError(f"a path must name a file, got {cell[:200]!r}, which is {what}")
+        wanted = "folder" if folder else "file"
+        raise InputError(f"a path must name a {wanted}, got {cell[:200]!r}, which is {what}")
     return Path(path)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from equilib_torch.data import Dataset, Modality
 from equilib_torch.errors import InputError
@@ -50,7 +49,17 @@ class ModalityConfig:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Everything but the weights: enough to build the network again."""
+    """Everything but the weights: enough to build the network again, and to read raw rows as it did in training.
+
+    Attributes:
+        modalities: what it reads, in order.
+        classes: the labels, in the order of its outputs.
+        fusion: one of `FUSIONS`.
+        width: features per modality.
+        dropout: probability in the encoders, in [0, 1).
+        mapping: what maps features before the memory.
+        schema: of a table it was trained on, see `Dataset`; None where it was trained on arrays.
+    """
 
     modalities: tuple[ModalityConfig, ...]
     classes: tuple[str, ...] | tuple[int, ...]
@@ -58,6 +67,7 @@ class NetworkConfig:
     width: int
     dropout: float
     mapping: MemoryMapping
+    schema: Mapping[str, Any] | None = None
 
     @property
     def widths(self) -> list[int]:
@@ -104,7 +114,7 @@ def configure(
         else _configure_encoder(m, encoders.get(m.name, DEFAULT_ENCODER[m.kind]))
         for m in dataset.modalities
     )
-    return NetworkConfig(modalities, dataset.classes, fusion, width, dropout, mapping)
+    return NetworkConfig(modalities, dataset.classes, fusion, width, dropout, mapping, dataset.schema)
 
 
 def _configure_encoder(modality: Modality, encoder: str) -> ModalityConfig:
@@ -118,9 +128,7 @@ def _configure_encoder(modality: Modality, encoder: str) -> ModalityConfig:
     spec = BackboneSpec.read(encoder)
     folder = find_checkpoint(spec.source, what)
     check_reads(folder, modality.kind, config.shape, what)
-    if Path(spec.source).expanduser().is_dir():
-        spec = spec.at(folder)  # the model serves from anywhere
-    config = replace(config, encoder=str(spec), fingerprint=fingerprint(folder))
+    config = replace(config, encoder=str(spec.from_anywhere()), fingerprint=fingerprint(folder))
     if spec.tune == "frozen":
         return replace(config, read_kind="vector", read_shape=(guess_width(load_config(folder, what), modality.kind),))
     return replace(config, read_kind="sequence", read_shape=(1, 1)) if modality.kind == "text" else config

@@ -27,7 +27,7 @@ def max_pool(x: Tensor) -> Tensor:
     """
     if not (torch.is_grad_enabled() and x.requires_grad):
         return F.max_pool2d(x, 2)
-    pooled: Tensor = _MaxPool.apply(x)[0]  # type: ignore[no-untyped-call]  # as all of autograd.Function
+    pooled: Tensor = _MaxPool.apply(x)[0]  # type: ignore[no-untyped-call]  # torch does not say
     return pooled
 
 

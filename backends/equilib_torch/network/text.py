@@ -71,7 +71,7 @@ def hash_ngrams(
     Example:
         >>> ids, lengths = hash_ngrams(["cat", ""], buckets=100, max_length=4)
         >>> ids.tolist(), lengths.tolist()
-        ([[70, 88, 70, 54], [0, 0, 0, 0]], [4, 1])
+        ([[33, 25, 33, 77], [0, 0, 0, 0]], [4, 1])
     """
     rows = [
         [

@@ -6,7 +6,7 @@ A group of options is a dataclass. The text below a field is its help, the field
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -14,10 +14,12 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import numpy as np
 
 from equilib.schedule import POLICIES
-from equilib_torch.data import DATASETS
+from equilib_torch.data import DATASETS, DataRequest, Dataset
 from equilib_torch.data.cache import Cache, default_cache
 from equilib_torch.data.media import MediaOptions
 from equilib_torch.data.missing import read_rates
+from equilib_torch.data.public import PUBLIC, find_public
+from equilib_torch.data.table import declared_by
 from equilib_torch.errors import InputError
 from equilib_torch.methods import METHODS, Keep, Method
 from equilib_torch.network import ENCODERS, FUSIONS, MemoryMapping
@@ -28,7 +30,7 @@ from equilib_torch.training.evaluation import VALUES
 
 KNOWN: Mapping[str, Iterable[str]] = {
     "augment": AUGMENTATIONS,
-    "dataset": DATASETS,
+    "dataset": (*DATASETS, *PUBLIC),
     "encoder": ENCODERS,
     "fusion": FUSIONS,
     "method": METHODS,
@@ -43,7 +45,27 @@ class DataOptions:
     """What to train on."""
 
     dataset: str = "av-digits"
-    """name of a bundled data set (see --list datasets) or path of an .npz file"""
+    """name of a data set (see --list datasets); path of a table (.csv, .tsv, .parquet, .jsonl) or of an .npz file; or a
+    folder whose sub-folders are the classes, or with train.jsonl and others"""
+
+    label: str = "label"
+    """column of the labels"""
+
+    drop: list[str] = field(default_factory=list)
+    """COLUMN …: columns, or modalities, that are left out"""
+
+    modality: list[str] = field(default_factory=list)
+    """NAME=KIND[:COLUMN,…] …: what columns of a table are, where it is not to be inferred; KIND is image, audio, video,
+    frames (folders of pictures), array (.npy files), text or table"""
+
+    categorical: list[str] = field(default_factory=list)
+    """COLUMN …: columns of a table that are categories, whatever they look like"""
+
+    data_root: str | None = None
+    """folder of a public data set, or that paths in a table start from; default: that of the table"""
+
+    encoding: str | None = None
+    """encoding of a table in a text file, such as cp1252; default: UTF-8, or what a byte order mark says"""
 
     batch_size: int | None = None
     """training samples per batch; default: 64, or all if there are fewer"""
@@ -61,7 +83,7 @@ class DataOptions:
     """seconds from the beginning of a sound that are used at most"""
 
     video_frames: int = 3
-    """pictures taken from a film, evenly spaced; of one, it is a modality of pictures"""
+    """pictures taken from a film or a folder of frames, evenly spaced; of one, it is a modality of pictures"""
 
     allow_unreadable: bool = False
     """whether to go on when more than a fifth of a column's files (and 20 or more) cannot be read"""
@@ -264,6 +286,28 @@ class TrainOptions(
         )
 
     @property
+    def data(self) -> DataRequest:
+        """Which data are meant, for any seed."""
+        return DataRequest(
+            self.dataset,
+            self.label,
+            tuple(self.drop),
+            self.data_root,
+            tuple(self.modality),
+            tuple(self.categorical),
+            self.encoding,
+            self.media,
+            self.cache_place,
+        )
+
+    def resolved(self, dataset: Dataset) -> TrainOptions:
+        """Give the same options with what was inferred of the columns of a table, so that it is inferred no more."""
+        if dataset.schema is None:
+            return self
+        modality, categorical = declared_by(dataset.schema)
+        return replace(self, modality=modality, categorical=categorical)
+
+    @property
     def cache_place(self) -> Cache:
         """Where decoded files are kept."""
         return default_cache(self.cache, int(self.cache_size * 1e9))
@@ -316,6 +360,17 @@ class TrainOptions(
 
 TYPES = get_type_hints(TrainOptions)
 """Type of each option, by its field."""
+
+
+def usual_options(dataset: str) -> TrainOptions:
+    """Give the options that are usual for a data set: the defaults, but for what suits a public one.
+
+    Example:
+        >>> usual_options("crema-d").encoder, usual_options("mine.csv").encoder
+        (['video=resnet18', 'audio=resnet18'], [])
+    """
+    entry = find_public(dataset)
+    return TrainOptions(dataset=dataset, **({} if entry is None else entry.defaults))
 
 
 def read_option(name: str, value: Any) -> Any:

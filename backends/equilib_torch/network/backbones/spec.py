@@ -114,3 +114,11 @@ class BackboneSpec:
     def at(self, source: str | Path) -> BackboneSpec:
         """The same with the checkpoint somewhere else."""
         return BackboneSpec(str(source), self.written)
+
+    def from_anywhere(self) -> BackboneSpec:
+        """The same with the whole path of the checkpoint, if it is one that is there."""
+        folder = Path(self.source).expanduser()
+        try:
+            return self.at(folder.absolute()) if folder.is_dir() else self
+        except (OSError, ValueError):  # no path at all
+            return self
