@@ -16,7 +16,6 @@ from equilib_torch.data import Dataset, Modality
 from equilib_torch.data.mapped import release
 from equilib_torch.data.modality import Array, IntArray
 
-
 T = TypeVar("T")
 
 
