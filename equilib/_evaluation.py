@@ -219,4 +219,5 @@ def to_numpy(answer: Any) -> Floats:
             raise TypeError(f"dtype {values.dtype}")
     except (RuntimeError, TypeError, ValueError) as error:  # torch's scalars in a list may refuse with the first
         raise ValueError(f"game must return an array of real numbers, got {type(answer).__name__} ({error})") from error
-    return values.astype(np.float64)
+    table: Floats = values.astype(np.float64)
+    return table

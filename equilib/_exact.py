@@ -99,7 +99,7 @@ def launch_checked(table: Array, n: int, *, xp: Namespace) -> tuple[Array, bool]
     """Compute the Shapley values and whether all are finite in one go; None where no kernels do that."""
     if isinstance(table, np.ndarray) or is_traced(table):
         return None
-    kernels = find_kernels(table)
+    kernels: object = find_kernels(table)
     if not isinstance(kernels, CheckedKernels):
         return None
     table = xp.astype(table, floating_dtype(table, xp=xp), copy=False)

@@ -68,8 +68,9 @@ def _load(library: str) -> Kernels | None:
         return kernels
     if library in EXPECTED:
         warnings.warn(
-            f"no kernels for {library} arrays were found, and slower array operations are used: install the distribution "
-            f"equilib-multimodal, whose entry points in the group {GROUP} name them; sources on the path are not enough",
+            f"no kernels for {library} arrays were found, and slower array operations are used: install the "
+            f"distribution equilib-multimodal, whose entry points in the group {GROUP} name them; sources on the path "
+            "are not enough",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -296,7 +296,13 @@ def beside(x: Array) -> contextlib.AbstractContextManager[Any]:
 
 
 def ignore_overflow(x: Array) -> contextlib.AbstractContextManager[Any]:
-    """Silence NumPy's warnings where a finite check of the result follows; torch has none, and cannot compile this."""
+    """Compute :func:`beside` `x`, without NumPy's warnings where a finite check of the result follows.
+
+    Only NumPy has any, and torch cannot compile what silences them.
+    """
     if is_torch_array(x):
-        return contextlib.nullcontext()
-    return np.errstate(over="ignore", invalid="ignore")
+        return beside(x)
+    stack = contextlib.ExitStack()
+    stack.enter_context(np.errstate(over="ignore", invalid="ignore"))
+    stack.enter_context(beside(x))
+    return stack

@@ -25,7 +25,7 @@ def as_fraction_exactly(value: Any, name: str) -> Fraction:
     Raises:
         ValueError: `value` is no finite real number.
     """
-    if isinstance(value, (Real, Decimal)) and not isinstance(value, bool) and math.isfinite(value):
+    if not isinstance(value, bool) and isinstance(value, (Real, Decimal)) and math.isfinite(value):
         return Fraction(str(value))
     raise ValueError(f"{name} must be a finite real number, got {value!r}")
 

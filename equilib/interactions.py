@@ -18,7 +18,17 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from equilib._exact import exact_shapley, sums_with_player
-from equilib._namespace import Array, Floats, Ints, Namespace, device_of, ignore_overflow, is_traced, move_axis
+from equilib._namespace import (
+    Array,
+    Floats,
+    Ints,
+    Namespace,
+    device_of,
+    ignore_overflow,
+    is_traced,
+    move_axis,
+    wide_dtype,
+)
 from equilib._weights import coalition_sizes, spread_by_size, weight_matrix
 from equilib.shapley import read_table, require_finite_result
 
@@ -304,9 +314,9 @@ def _constant(matrix: Floats, like: Array, *, xp: Namespace) -> Array:
 
 
 def _gains(table: Array, *, xp: Namespace) -> Array:
-    """Subtract v(∅), against cancellation, in the precision to add up in: float64 for NumPy, else at least float32."""
-    if isinstance(table, np.ndarray):
-        table = table.astype(np.float64, copy=False)
+    """Subtract v(∅), against cancellation, in the precision to add up in: float64 where there is one, else float32."""
+    if not is_traced(table):
+        table = xp.astype(table, wide_dtype(table, xp=xp), copy=False)
     elif xp.finfo(table.dtype).bits < 32:
         table = xp.astype(table, xp.float32)
     return table - table[..., :1]

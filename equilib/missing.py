@@ -6,7 +6,7 @@ import math
 from numbers import Real
 from typing import Any
 
-from equilib._namespace import Array, Namespace, as_floating_like, as_fraction, is_traced, require_finite
+from equilib._namespace import Array, Namespace, as_floating_like, as_fraction, beside, is_traced, require_finite
 from equilib._weights import spread_by_size
 from equilib.shapley import read_table
 
@@ -44,9 +44,15 @@ def expected_when_missing(values: Any, rate: Any, *, axis: int = -1) -> Array:
     """
     table, n, xp = read_table(values, axis)
     require_finite(table, "values", xp=xp)
-    if rate is None or isinstance(rate, (bool, str, Real, complex)):
-        return _with_equal_rates(table, n, as_fraction(rate, "rate"), xp=xp)
-    return _with_own_rates(table, n, _read_rates(rate, table, n, xp=xp), xp=xp)
+    dtype = table.dtype
+    with beside(table):
+        # Probabilities of many players are too small for half precision.
+        table = xp.astype(table, dtype if dtype == xp.float64 else xp.float32, copy=False)
+        if rate is None or isinstance(rate, (bool, str, Real, complex)):
+            expected = _with_equal_rates(table, n, as_fraction(rate, "rate"), xp=xp)
+        else:
+            expected = _with_own_rates(table, n, _read_rates(rate, table, n, xp=xp), xp=xp)
+        return xp.astype(expected, dtype, copy=False)
 
 
 def _with_equal_rates(table: Array, n: int, p: float, *, xp: Namespace) -> Array:

@@ -12,7 +12,6 @@ from equilib._namespace import (
     Namespace,
     as_int,
     as_numbers,
-    beside,
     floating_dtype,
     get_namespace,
     ignore_overflow,
@@ -83,7 +82,7 @@ def shapley_values(values: Any, *, axis: int = -1) -> Array:
         array([0.6667, 0.1667, 0.1667])
     """
     table, n, xp = _read(values, axis)
-    with beside(table), ignore_overflow(table):
+    with ignore_overflow(table):
         checked = launch_checked(table, n, xp=xp)
         shapley, finite = checked or (keep(exact_shapley(table, n, xp=xp)), False)
         if not finite:

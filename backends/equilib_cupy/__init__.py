@@ -46,12 +46,13 @@ class TorchKernels:
         """Compute the Shapley values, and a number `(1,)` that is not 0 if one of them is not finite."""
         import cupy
         import torch
+        import torch.utils.dlpack
 
         # On torch's stream: what made the table may still be under way there, and what follows waits for it.
         stream = cupy.cuda.ExternalStream(torch.cuda.current_stream(tables.device).cuda_stream, tables.device.index)
         with cupy.cuda.Device(tables.device.index), stream:
             results = KERNELS.checked_shapley_values(cupy.from_dlpack(tables.detach()), n)
-            shapley, bad = (torch.from_dlpack(result) for result in results)
+            shapley, bad = (torch.utils.dlpack.from_dlpack(result) for result in results)
         return shapley, bad
 
 
