@@ -5,8 +5,8 @@
     resident    on the device, or on a CPU in memory
 
 Ours is method `joint` on one modality with `sum` fusion and no augmentation; torch alone has the same module, batches,
-loss and optimiser in a loop of ten lines. On a CPU, seconds are those of the process (one thread), so that other work
-on the machine does not count; on CUDA, those of the clock. Best of a few epochs, taken in turns.
+loss and optimiser in a loop of ten lines. On a CPU, seconds are those of the process (one thread), which other work on
+the machine does not lengthen; on CUDA, those of the clock. Best of a few epochs, taken in turns.
 """
 
 from __future__ import annotations
