@@ -104,7 +104,7 @@ def launch_checked(table: Array, n: int, *, xp: Namespace) -> tuple[Array, bool]
         return None
     table = xp.astype(table, floating_dtype(table, xp=xp), copy=False)
     shapley, bad = kernels.checked_shapley_values(xp.reshape(table, (-1, 2**n)), n)
-    return xp.reshape(shapley, (*table.shape[:-1], n)), not bool(bad)
+    return xp.reshape(shapley, (*table.shape[:-1], n)), not bool(bad[0])
 
 
 def _multiply(table: Array, n: int, xp: Namespace) -> Array:

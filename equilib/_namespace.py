@@ -136,7 +136,7 @@ def move_to(x: Array, own: Namespace, like: Array, *, xp: Namespace, dtype: Any 
     """
     dtype = like.dtype if dtype is None else dtype
     if own is not xp:
-        return xp.asarray(to_host(x), dtype=dtype, device=device_of(like))
+        return xp.asarray(np.array(to_host(x)), dtype=dtype, device=device_of(like))
     x = xp.astype(x, dtype, copy=False)
     device = device_of(like)
     return x if device is None or is_traced(x) or device_of(x) == device else array_api_compat.to_device(x, device)
@@ -266,10 +266,12 @@ def wait_for_device(x: Any) -> None:
 
 def gather_last(x: Array) -> Array:
     """Give every device all of the last axis, where jax was told explicitly to spread it: it would not cut it up."""
-    sharding = getattr(x, "sharding", None) if array_api_compat.is_jax_array(x) and not is_traced(x) else None
+    jax = sys.modules.get("jax")
+    if jax is None or not isinstance(x, jax.Array) or is_traced(x):
+        return x
+    sharding = x.sharding
     if not getattr(getattr(sharding, "mesh", None), "explicit_axes", ()):
         return x
-    jax = sys.modules["jax"]
     spread = (*sharding.spec, *(None,) * x.ndim)[: x.ndim - 1]
     whole = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec(*spread, None))
     return jax.device_put(x, whole)
