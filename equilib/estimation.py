@@ -32,8 +32,8 @@ class ShapleyEstimate(NamedTuple):
     Attributes:
         values: the estimates, in the unit of the game.
         standard_errors: their standard errors, widened for small samples by the quantiles of Student's t, so that
-            values ± 1.96 standard errors hold about 95 % of the time; 0 where nothing was left to chance or nothing
-            that was sampled varied, infinity where the budget was too small to tell.
+            values ± 1.96 standard errors hold about 95 % of the time, and a little more for what may not have been met
+            yet; 0 where nothing was left to chance, infinity where the budget was too small to tell.
         n_evaluations: coalitions evaluated, the empty one and that of all players included.
         estimator: the name of the estimator that was used.
         converged: whether every standard error is at most `tolerance`; without a tolerance, whether all coalitions
@@ -109,9 +109,10 @@ def estimate_shapley(
         xp: array module of the coalitions and of the result; NumPy by default.
         device: device of `xp` for them; its default if None.
         batch_size: coalitions in a call of the game, at most; 2**22 // n by default.
-        tolerance: stop as soon as no standard error exceeds it. Errors are looked at after 10 n, 20 n, 40 n ...
-            evaluations (orders: 32 times in the budget, from 8 orders or pairs on, from 32 if all were alike), never
-            depending on `batch_size`.
+        tolerance: stop as soon as no standard error exceeds it, and no value has moved by more than three tolerances
+            since the last look. Looks are after 7 n (which stops nothing), 10 n, 15 n, 22.5 n ... evaluations (orders:
+            32 times in the budget, from 8 orders or pairs on, from 40 if all were alike), never depending on
+            `batch_size`.
         executor: where to call the game, any `concurrent.futures.Executor`: at most 32 batches wait at a time; the game
             must be safe to call from several threads or, for processes, to pickle. Called here if None.
 
@@ -145,9 +146,9 @@ def estimate_shapley(
     evaluate = Evaluator(game, n, xp=xp, device=device, batch_size=batch_size, executor=executor)
     empty, full = evaluate(np.asarray([[False] * n, [True] * n]))
     problem = Problem(evaluate, n, budget - 2, empty, full, rng, tolerance)
-    with np.errstate(over="ignore", invalid="ignore"):  # the next line checks
+    with np.errstate(over="ignore", invalid="ignore"):  # the report checks
         solution = ESTIMATORS[estimator].estimate(problem)
-    return _report(solution, problem, xp)
+        return _report(solution, problem, xp)
 
 
 def _check_numbers(n: int, budget: int, estimator: str, batch_size: int | None) -> None:
@@ -182,12 +183,9 @@ def _check_calls(game: Any, executor: Any) -> None:
 def _report(solution: Solution, problem: Problem, xp: Namespace) -> ShapleyEstimate:
     """Check a solution, and hand it over in the library and on the device of the game."""
     evaluate, values, errors = problem.evaluate, solution.values, solution.errors
-    if np.isnan(values).any() or np.isnan(errors).any():
+    if np.isnan(errors).any() or not np.isfinite(values**2).all():
         raise ValueError("game must return values whose squares float64 can hold, got larger ones")
-    if problem.tolerance is None:
-        converged = problem.n < 63 and evaluate.count >= 2**problem.n
-    else:
-        converged = problem.reaches(errors)
+    converged = solution.complete if problem.tolerance is None else problem.reaches(errors)
     if evaluate.output_shape == ():
         values, errors = values[0], errors[0]
     # float64, as it was computed, wherever the library has it.

@@ -18,7 +18,7 @@ import numpy as np
 
 from equilib._namespace import Floats
 from equilib.equilibrium import contribution_shares, edm
-from equilib.estimators._problem import student
+from equilib.estimators._errors import student
 
 SIGNIFICANT = 0.05
 """Below this p-value something is said to be there."""

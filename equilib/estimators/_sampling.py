@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import chain, combinations
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -14,6 +14,14 @@ from equilib._namespace import Floats, Ints
 from equilib.estimators._problem import Problem, Solution, plan_stages
 
 UNLIMITED = 2**62
+FEW_MEMBERS = 4
+"""A coalition of at most one in this many players, or all but so many, is drawn with others that share none of them."""
+MOVED = 3
+"""Tolerances by which no value may have moved since the last look when an estimate stops."""
+MIN_BALANCED = 5
+"""Evaluations per player from which on every player is met in every small size, as far as half the budget goes."""
+
+Hashes: TypeAlias = np.ndarray[tuple[int], np.dtype[np.uint64]]
 
 
 class Sample(NamedTuple):
@@ -23,6 +31,7 @@ class Sample(NamedTuple):
     sizes: Ints  # (m,)
     values: Floats  # (m, k)
     units: Ints  # (m,), from 0 up
+    orders: Ints  # (m,), the random order that a coalition was cut from; rows of one are beside each other
 
 
 class Sampler:
@@ -37,38 +46,54 @@ class Sampler:
         self._keys = rng.integers(2**64, size=n, dtype=np.uint64)
         self._seen = np.zeros(0, dtype=np.uint64)
         self._drawn = np.zeros(n + 1, dtype=np.int64)
+        self._orders = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to draw but the empty coalition and that of all players."""
+        return not self.remaining()[1:-1].any()
 
     def remaining(self) -> Ints:
         """Count the coalitions of each size 0..n not drawn yet: `(n + 1,)`, at most `UNLIMITED`."""
         return np.asarray([min(math.comb(self.n, s), UNLIMITED) for s in range(self.n + 1)]) - self._drawn
 
-    def draw(self, counts: Ints, *, pairs: bool) -> Coalitions:
-        """Draw `counts[s]` coalitions of each size s, `(sum(counts), n)`, in order of size.
+    def draw(self, counts: Ints, *, pairs: bool) -> tuple[Coalitions, Ints]:
+        """Draw `counts[s]` coalitions of each size s, `(sum(counts), n)`, in order of size, and the order each is of.
 
         With `pairs`, each is followed by its complement (twice the rows), sizes are at most n/2, and those of n/2 hold
         player 0, which makes the first of a pair unique.
         """
         sizes = np.repeat(np.arange(len(counts)), counts)
-        drawn = _draw_sizes(self.n, sizes, self.rng, pairs=pairs)
+        drawn, orders = _draw_sizes(self.n, sizes, self.rng, pairs=pairs)
+        orders += self._orders
+        self._orders += len(orders)
         hashes = self._hash(drawn)
         for size in np.unique(sizes):
             self._make_new(drawn, hashes, np.flatnonzero(sizes == size), int(size), pairs=pairs)
         if pairs:
             drawn = np.stack([drawn, ~drawn], axis=1).reshape(-1, self.n)
-            hashes = self._hash(drawn)
+            hashes, orders = self._hash(drawn), np.repeat(orders, 2)
             sizes = np.stack([sizes, self.n - sizes], axis=1).reshape(-1)
         self._seen = np.concatenate([self._seen, hashes])
         self._drawn += np.bincount(sizes, minlength=self.n + 1)
-        return drawn
+        return drawn, orders
 
-    def _hash(self, coalitions: Coalitions) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
-        hashes: np.ndarray[tuple[int], np.dtype[np.uint64]] = coalitions @ self._keys
+    def _hash(self, coalitions: Coalitions) -> Hashes:
+        hashes: Hashes = coalitions @ self._keys
         return hashes
+
+    def _repeated(self, hashes: Hashes) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """Tell which of one size were drawn before, in an earlier draw or in this one, where the first may stay."""
+        repeated = np.isin(hashes, self._seen)
+        first = np.zeros(len(hashes), dtype=bool)
+        first[np.unique(hashes, return_index=True)[1]] = True
+        again: np.ndarray[tuple[int], np.dtype[np.bool_]] = repeated | ~first
+        return again
 
     def _make_new(
         self,
         drawn: Coalitions,
-        hashes: np.ndarray[tuple[int], np.dtype[np.uint64]],
+        hashes: Hashes,
         rows: np.ndarray[tuple[int], np.dtype[np.intp]],
         size: int,
         *,
@@ -82,18 +107,14 @@ class Sampler:
             every = _list_size(self.n, size)
             if pairs and 2 * size == self.n:
                 every = every[every[:, 0]]
-            new = every[~np.isin(self._hash(every), self._seen)]
-            drawn[rows] = new[self.rng.permutation(len(new))[: len(rows)]]
-            hashes[rows] = self._hash(drawn[rows])
+            repeated = self._repeated(hashes[rows])
+            known = np.concatenate([self._seen, hashes[rows[~repeated]]])
+            again, new = rows[repeated], every[~np.isin(self._hash(every), known)]
+            drawn[again] = new[self.rng.permutation(len(new))[: len(again)]]
+            hashes[again] = self._hash(drawn[again])
             return
-        while True:
-            repeated = np.isin(hashes[rows], self._seen)
-            first = np.unique(hashes[rows], return_index=True)[1]
-            repeated |= ~np.isin(np.arange(len(rows)), first)
-            again = rows[repeated]
-            if not len(again):
-                return
-            drawn[again] = _draw_sizes(self.n, np.full(len(again), size), self.rng, pairs=pairs)
+        while len(again := rows[self._repeated(hashes[rows])]):
+            drawn[again], _ = _draw_sizes(self.n, np.full(len(again), size), self.rng, pairs=pairs)
             hashes[again] = self._hash(drawn[again])
 
 
@@ -118,18 +139,38 @@ def apportion(weights: Floats, total: int, limits: Ints) -> Ints:
     return whole
 
 
-def _draw_sizes(n: int, sizes: Ints, rng: np.random.Generator, *, pairs: bool) -> Coalitions:
-    """Draw one coalition of each size: the players with the smallest of random keys."""
-    members = np.empty((len(sizes), n), dtype=bool)
+def _draw_sizes(n: int, sizes: Ints, rng: np.random.Generator, *, pairs: bool) -> tuple[Coalitions, Ints]:
+    """Draw one coalition of each size, sizes being in order, and number the random orders that they are of.
+
+    Small ones, and those that few players are absent from, are cut from the same random order, one after the other:
+    of any n/s of a size in a row, every player is in (absent from) at most one. Others are the players with the
+    smallest of random keys.
+    """
+    members, orders = np.empty((len(sizes), n), dtype=bool), np.arange(len(sizes))
+    short = np.minimum(sizes, n - sizes)
+    few = (short * FEW_MEMBERS <= n) & (short > 0)
     block = max(1, 2**22 // n)
-    for start in range(0, len(sizes), block):
-        size = sizes[start : start + block]
+    whole = np.flatnonzero(~few)
+    for start in range(0, len(whole), block):
+        rows = whole[start : start + block]
+        size = sizes[rows]
         keys = rng.random((len(size), n))
         if pairs:
             keys[2 * size == n, 0] = -1.0
         last = np.take_along_axis(np.sort(keys, axis=1), np.maximum(size, 1)[:, None] - 1, axis=1)
-        members[start : start + block] = keys <= last
-    return members
+        members[rows] = keys <= last
+    cut = np.flatnonzero(few)
+    for start in range(0, len(cut), block):
+        rows = cut[start : start + block]
+        first = np.flatnonzero(np.diff(sizes[rows], prepend=-1))
+        place = np.arange(len(rows)) - np.repeat(first, np.diff(np.append(first, len(rows))))
+        per_order = n // short[rows]
+        piece = place % per_order
+        order = np.cumsum(piece == 0) - 1
+        orders[rows] = rows[piece == 0][order]
+        ranks = np.argsort(rng.random((int(order[-1]) + 1, n)), axis=1)  # a permutation's inverse is as random
+        members[rows] = (ranks[order] // short[rows][:, None] == piece[:, None]) ^ (2 * sizes[rows] > n)[:, None]
+    return members, orders
 
 
 def _list_size(n: int, size: int) -> Coalitions:
@@ -141,36 +182,68 @@ def _list_size(n: int, size: int) -> Coalitions:
     return members
 
 
+def least_per_size(n: int, total: int) -> Ints:
+    """Count how many coalitions of each size 0 to n a sample of `total` should have at least, `(n + 1,)`.
+
+    All of sizes 1 and n − 1, which may be all that tells a player from the others, then enough of sizes 2 and n − 2 to
+    meet everybody, and so on, as far as half of the sample goes.
+    """
+    least = np.zeros(n + 1, dtype=np.int64)
+    left = total // 2 if total >= MIN_BALANCED * n - 2 else 0
+    for size in range(1, max(1, n // FEW_MEMBERS) + 1):
+        number = -(-n // size)
+        if 2 * number > left or 2 * size > n:
+            break
+        least[[size, n - size]] = number
+        left -= 2 * number
+    return least
+
+
 def draw(
-    problem: Problem, sampler: Sampler, sample: Sample | None, weights: Floats, number: int, *, pairs: bool
+    problem: Problem,
+    sampler: Sampler,
+    sample: Sample | None,
+    weights: Floats,
+    number: int,
+    *,
+    pairs: bool,
+    balanced: bool = True,
 ) -> Sample:
     """Draw and evaluate more, so that the whole sample comes as near the weights of sizes 1 to n − 1 as it still can.
 
     Values are kept beyond those of the linear game that shares the total equally. Of an odd number of coalitions, or
-    where no pairs are left, the last ones are single.
+    where no pairs are left, the last ones are single. What every size should have at least comes first, if `balanced`.
     """
     n = problem.n
     if sample is None:
         k = len(problem.fair)
         nothing = np.zeros(0, dtype=np.int64)
-        sample = Sample(np.zeros((0, n), dtype=bool), nothing, np.zeros((0, k)), nothing)
+        sample = Sample(np.zeros((0, n), dtype=bool), nothing, np.zeros((0, k)), nothing, nothing)
     drawn = np.bincount(sample.sizes, minlength=n + 1)
     wanted = np.zeros(n + 1)
-    wanted[1:n] = np.maximum(weights / weights.sum() * (len(sample.sizes) + number) - drawn[1:n], 1e-9)
-    coalitions, units = [sample.coalitions], [sample.units]
+    total = len(sample.sizes) + number
+    wanted[1:n] = np.maximum(weights / weights.sum() * total - drawn[1:n], 1e-9)
+    least = np.maximum(least_per_size(n, total) - drawn, 0) if balanced else np.zeros(n + 1, dtype=np.int64)
+    coalitions, units, orders = [sample.coalitions], [sample.units], [sample.orders]
     next_unit = int(sample.units[-1]) + 1 if len(sample.units) else 0
     for size in (2, 1) if pairs else (1,):
         limits = sampler.remaining()
         limits[[0, n]] = 0
-        target = wanted
+        target, first = wanted, least
         if size == 2:
             half = n // 2
-            target, limits = (wanted + wanted[::-1])[: half + 1], limits[: half + 1]
+            target, limits = (wanted + wanted[::-1])[: half + 1] / 2, limits[: half + 1]
+            first = np.maximum(least, least[::-1])[: half + 1]
             if 2 * half == n:
-                target[half] /= 2
                 limits[half] //= 2
-        counts = apportion(np.maximum(target, 1e-9), number // size, limits)
-        coalitions.append(sampler.draw(counts, pairs=size == 2))
+                first[half] = -(-first[half] // 2)
+                target[half] /= 2
+        first = np.minimum(first, limits)
+        first = first if first.sum() * size <= number else np.zeros_like(first)
+        counts = first + apportion(np.maximum(target - first, 1e-9), number // size - int(first.sum()), limits - first)
+        drawn_now, order = sampler.draw(counts, pairs=size == 2)
+        coalitions.append(drawn_now)
+        orders.append(order)
         units.append(next_unit + np.arange(len(coalitions[-1])) // size)
         next_unit += len(coalitions[-1]) // size
         number -= len(coalitions[-1])
@@ -182,6 +255,7 @@ def draw(
         np.concatenate([sample.sizes, sizes]),
         np.concatenate([sample.values, values]),
         np.concatenate(units),
+        np.concatenate(orders),
     )
 
 
@@ -194,46 +268,20 @@ def solve_in_stages(
     """
     n = problem.n
     if n == 1:
-        return Solution(problem.fair[:, None], np.zeros((len(problem.fair), 1)), name)
-    sampler, sample = Sampler(n, problem.rng), None
+        return Solution(problem.fair[:, None], np.zeros((len(problem.fair), 1)), name, complete=True)
+    sampler, sample, before = Sampler(n, problem.rng), None, None
     for stage in plan_stages(problem):
         number = stage - (len(sample.sizes) if sample else 0)
         sample = draw(problem, sampler, sample, np.ones(n - 1), number, pairs=pairs)
         values, errors = solve(sample, n)
-        if problem.reaches(errors):
+        if settled(problem, values, errors, before):
             break
-    return Solution((problem.fair + values).T, errors.T, name)
+        before = values
+    return Solution((problem.fair + values).T, errors.T, name, complete=sampler.complete)
 
 
-def fraction_drawn(sizes: Ints, n: int) -> Floats:
-    """Compute the part that was drawn of all coalitions of each size or its complement's, `(n + 1,)`."""
-    per_size = np.bincount(sizes, minlength=n + 1).astype(np.float64)
-    every = np.asarray([float(min(math.comb(n, s), UNLIMITED)) for s in range(n + 1)])
-    fraction: Floats = (per_size + per_size[::-1]) / (every + every[::-1])
-    return fraction
-
-
-def unit_variance(weight: Floats, residuals: Floats, sample: Sample, rows: Ints, undrawn: Floats) -> Floats:
-    """Compute the variance `(n, k)` of Σ weight · residual over independent units, stratified by size.
-
-    `weight` is `(u, n)`, `residuals` `(u, k)`, both of the `rows` of the sample; `undrawn` `(n + 1,)` is the part of
-    the coalitions of each size that was not drawn: the others add no variance.
-    """
-    n = weight.shape[1]
-    units = sample.units[rows]
-    starts = np.flatnonzero(np.diff(units, prepend=-1))
-    sizes = np.minimum(sample.sizes, n - sample.sizes)[rows][starts]
-    order = np.argsort(sizes, kind="stable")
-    sizes = sizes[order]
-    begin = np.flatnonzero(np.diff(sizes, prepend=-1))
-    number = np.diff(np.append(begin, len(sizes)))[:, None]
-    variances = []
-    for target in residuals.T:
-        parts = weight * target[:, None]
-        if len(starts) < len(parts):
-            parts = np.add.reduceat(parts, starts, axis=0)
-        parts = parts[order]
-        sums, squares = np.add.reduceat(parts, begin, axis=0), np.add.reduceat(parts**2, begin, axis=0)
-        spread = np.where(number > 1, (squares - sums**2 / number) * number / np.maximum(number - 1, 1), squares)
-        variances.append(undrawn[sizes[begin]] @ np.maximum(spread, 0))
-    return np.stack(variances, axis=1)
+def settled(problem: Problem, values: Floats, errors: Floats, before: Floats | None) -> bool:
+    """Tell whether the tolerance is met, and nothing has come to light since the last look that belies the errors."""
+    if before is None or problem.tolerance is None or not problem.reaches(errors):
+        return False
+    return bool((np.abs(values - before) <= MOVED * problem.tolerance).all())

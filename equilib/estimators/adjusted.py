@@ -21,12 +21,13 @@ from typing import NamedTuple
 import numpy as np
 
 from equilib._namespace import Floats, Ints
-from equilib.estimators._problem import Problem, Solution, plan_stages, student
-from equilib.estimators._sampling import Sample, Sampler, draw, fraction_drawn, unit_variance
+from equilib.estimators._errors import fraction_drawn, unit_errors
+from equilib.estimators._problem import FIRST_LOOK, Problem, Solution, plan_stages
+from equilib.estimators._sampling import Sample, Sampler, draw, settled
 from equilib.estimators._surrogate import LINEAR, TINY, Data, Fit, Terms, cross_fit, merge, screen
 
 PILOT = 0.4
-"""Part of the budget (of the first stage, with a tolerance) that is drawn before anything is known of the game."""
+"""Part of the budget (of the first look, with a tolerance) that is drawn before anything is known of the game."""
 MIN_PILOT = 16
 """Evaluations of a pilot worth asking; with less, all is drawn in pairs and no more for one size than another."""
 MIN_UNITS = 6
@@ -35,7 +36,7 @@ N_FOLDS = 10
 """Parts of the sample for cross-fitting."""
 RIDGE = 5.0
 """Penalty on squared coefficients, in units of the mean weight."""
-RIDGE_FACTORS = (0.2, 1.0, 4.0)
+RIDGE_FACTORS = (1e-7, 0.2, 1.0, 4.0)
 """What a small sample tries to multiply the penalty by."""
 SMALL_SAMPLE = 1000
 """Units up to which the penalty is chosen by cross-validation, too."""
@@ -73,26 +74,30 @@ def adjusted_unpaired(problem: Problem) -> Solution:
 def _estimate(problem: Problem, pairs: bool | None) -> Solution:
     n = problem.n
     if n == 1:
-        return Solution(problem.fair[:, None], np.zeros((len(problem.fair), 1)), "adjusted-unpaired")
+        return Solution(problem.fair[:, None], np.zeros((len(problem.fair), 1)), "adjusted-unpaired", complete=True)
     sampler = Sampler(n, problem.rng)
     sizes = np.arange(1, n)
     weights = 1 / np.sqrt(sizes * (n - sizes))
     stages = plan_stages(problem)
-    pilot = int(PILOT * stages[0]) // 2 * 2
+    until = stages[-1] if problem.tolerance is None else min(stages[-1], FIRST_LOOK * n)
+    pilot = int(PILOT * until) // 2 * 2
     if pilot >= MIN_PILOT:
-        sample = draw(problem, sampler, None, weights, pilot, pairs=True)
+        sample = draw(problem, sampler, None, weights, pilot, pairs=True, balanced=False)
         residuals = _fit_pilot(sample, n)
         if pairs is None:
             pairs = residuals.pairs_pay(problem.budget)
         weights = weights * residuals.spread_by_size(pairs=pairs)
     else:
         sample, pairs = draw(problem, sampler, None, weights, stages[0], pairs=True), True
+    before = None
     for stage in stages:
         sample = draw(problem, sampler, sample, weights, stage - len(sample.sizes), pairs=pairs)
         values, errors = _solve(sample, n, pairs, problem.rng)
-        if problem.reaches(errors):
+        if settled(problem, values, errors, before):
             break
-    return Solution((problem.fair + values).T, errors.T, "adjusted-paired" if pairs else "adjusted-unpaired")
+        before = values
+    name = "adjusted-paired" if pairs else "adjusted-unpaired"
+    return Solution((problem.fair + values).T, errors.T, name, complete=sampler.complete)
 
 
 class PilotResiduals(NamedTuple):
@@ -183,8 +188,7 @@ def _solve(sample: Sample, n: int, pairs: bool, rng: np.random.Generator) -> tup
     part = drawn[sizes][:, None]
     residuals = part * fit.residuals + (1 - part) * fit.held_out
     weight = np.where(data.coalitions, (share / sizes)[:, None], (-share / (n - sizes))[:, None])
-    variance = unit_variance(weight, residuals, sample, rows, 1 - drawn)
-    errors = np.sqrt(variance) * student(n_units / 2)
+    errors = unit_errors(weight, residuals, sample, rows, 1 - drawn, freedom=n_units / 2)
     if n_units < MIN_UNITS and (drawn[1:n] < 1).any():
         errors = np.full_like(errors, np.inf)
     return fit.shapley + weight.T @ residuals, errors

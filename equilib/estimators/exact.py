@@ -20,4 +20,4 @@ def exact(problem: Problem) -> Solution:
 
     table = np.concatenate([problem.empty[None], problem.evaluate.in_numpy(rows, total - 2), problem.full[None]])
     values = np.asarray(shapley_values(table, axis=0))
-    return Solution(values.T, np.zeros_like(values.T), "exact")
+    return Solution(values.T, np.zeros_like(values.T), "exact", complete=True)

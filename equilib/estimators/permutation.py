@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from equilib._evaluation import to_numpy
-from equilib._namespace import Array, Floats
-from equilib.estimators._problem import Problem, Solution, student
+from equilib._namespace import Array, Floats, Ints
+from equilib.estimators._errors import student
+from equilib.estimators._problem import Problem, Solution
 
 ROUND_ENTRIES = 2**22
 """Evaluations times players (or outputs, if more) in a round, about: what is generated and kept at a time."""
@@ -22,8 +23,18 @@ CHECKS = 32
 """How often the tolerance is checked in a whole budget, about."""
 PRIOR = 4
 """Orders (or pairs) that the spread over all players counts for in the standard error of each."""
-MIN_UNITS, MIN_EQUAL_UNITS = 8, 32
-"""Orders, or pairs, before a tolerance is believed to be met: where they differed, and where all said the same."""
+MIN_ORDERS = 8
+"""Orders below which their spread says nothing."""
+MIN_UNITS, MIN_EQUAL_UNITS = 8, 40
+"""Orders, or pairs, before a tolerance is believed to be met, and before all players are believed to be equal."""
+ROUNDING = 1e-12
+"""Part of the values that rounding may make of nothing."""
+OTHERS = 0.25
+"""Weight of the other players' steps in those of each."""
+UNSEEN = 2.8 / 1.96
+"""What is not seen in m trials with probability .06 has a chance of 2.8 / m, here in standard errors over 1 / m."""
+TINY = 1e-300
+"""Keeps games of nothing from dividing by zero."""
 PILOT_PAIRS = 8
 """Pairs of orders after which `auto` decides for or against reversing them."""
 
@@ -36,6 +47,7 @@ class Tally(NamedTuple):
 
     total: Floats  # (n, k) sum over the orders
     spread: Floats  # (n, k) sum over the units of the squares of their sums
+    fourth: Floats  # (n, k) sum over the units of the fourth powers of their sums
     units: int
     orders: int
 
@@ -47,30 +59,63 @@ class Tally(NamedTuple):
         return Tally(
             self.total + to_numpy(xp.sum(sums, axis=0)),
             self.spread + to_numpy(xp.sum(sums**2, axis=0)),
+            self.fourth + to_numpy(xp.sum(sums**4, axis=0)),
             self.units + size,
             self.orders + directions * size,
         )
 
-    def standard_errors(self) -> Floats:
+    def standard_errors(self, problem: Problem) -> Floats:
         """Compute the standard errors of total / orders, `(n, k)`, from the spread of the units about 0.
 
         The variance of each player counts as much as it was observed, that of all players as `PRIOR` units: a player
-        who made no difference yet may still make one.
+        who made no difference yet may still make one. What makes a rare difference may not have been met at all. If it
+        is as large as those met, 2.8 times that over the units is not ruled out; nor is a player who matters as much as
+        those who do, whichever is less. If nothing was met at all, few units are too few to tell.
         """
-        if self.units < 2:
+        if self.units < 2 or self.orders < MIN_ORDERS:
             return np.full_like(self.total, np.inf)
-        whole = self.spread - self.total**2 / self.units
-        whole = np.maximum(whole, 0)
-        pooled = whole.mean(axis=0) / (self.units - 1)
-        variance = (whole + PRIOR * pooled) / (self.units - 1 + PRIOR) * self.units / self.orders**2
-        errors: Floats = np.sqrt(variance) * student(self.units - 1)
+        m, each = self.units, self.orders / self.units
+        whole = np.maximum(self.spread - self.total**2 / m, 0)
+        pooled = whole.mean(axis=0) / (m - 1)
+        variance = (whole + PRIOR * pooled) / (m - 1 + PRIOR) / (m * each**2)
+        scale = each * (np.abs(problem.fair) + np.abs(problem.empty) + np.abs(problem.full))
+        if m < MIN_EQUAL_UNITS and (self.spread <= m * (ROUNDING * scale) ** 2).all():
+            return np.full_like(self.total, np.inf)
+        met = whole**2 / np.maximum(self.fourth, TINY)  # about how many steps of each player
+        squares, fourth = (x + OTHERS * x.mean(axis=0) for x in (self.spread, self.fourth))
+        step = np.sqrt(fourth / np.maximum(squares, TINY)) / each
+        # The mean value, weighted by itself; pairs of different units only, for chance alone makes values, too.
+        fair = each * problem.fair
+        sums, squares = self.total + m * fair, self.spread + 2 * fair * self.total + m * fair**2
+        matters = (
+            (sums**2 - squares).sum(axis=0) / (m * (m - 1)) / np.maximum(np.abs(sums / m).sum(axis=0), TINY) / each
+        )
+        rare = np.minimum(np.maximum(matters, 0) / 1.96, UNSEEN * step / m)
+        errors: Floats = np.sqrt(np.maximum(variance * student(m - 1) ** 2, variance + rare**2 / (1 + met / 2)))
         return errors
 
     def suffices(self, problem: Problem) -> bool:
         """Tell whether the tolerance is met, and by enough units to believe it."""
-        errors = self.standard_errors()
-        # Where nothing has varied yet, a rare contribution may just not have been met.
-        return self.units >= (MIN_UNITS if errors.any() else MIN_EQUAL_UNITS) and problem.reaches(errors)
+        return self.units >= MIN_UNITS and problem.reaches(self.standard_errors(problem))
+
+
+class Visits:
+    """Which coalitions orders have visited, of a game so small that the budget could hold them all."""
+
+    def __init__(self, problem: Problem) -> None:
+        n = problem.n
+        self._seen = np.zeros(2**n if n < 63 and 2**n <= problem.budget + 2 else 0, dtype=bool)
+        self._seen[[0, -1] if len(self._seen) else []] = True
+
+    def add(self, ranks: Ints) -> None:
+        """Add those of orders, given by the ranks of the players `(orders, n)`."""
+        if len(self._seen):
+            self._seen[np.cumsum(1 << np.argsort(ranks, axis=1), axis=1)] = True
+
+    @property
+    def complete(self) -> bool:
+        """Whether they were all of them."""
+        return len(self._seen) > 0 and bool(self._seen.all())
 
 
 def permutation(problem: Problem) -> Solution:
@@ -92,12 +137,13 @@ def _estimate(problem: Problem, directions: int | None) -> Solution:
     """Estimate from orders in one or two directions; None decides that after a pilot."""
     n, k = problem.n, len(problem.fair)
     if n == 1:
-        return Solution(problem.fair[:, None], np.zeros((k, 1)), "permutation")
-    tally = Tally(np.zeros((n, k)), np.zeros((n, k)), 0, 0)
+        return Solution(problem.fair[:, None], np.zeros((k, 1)), "permutation", complete=True)
+    tally = Tally(np.zeros((n, k)), np.zeros((n, k)), np.zeros((n, k)), 0, 0)
+    visits = Visits(problem)
     if directions is None:
-        tally, directions = _pilot(problem, tally)
+        tally, directions = _pilot(problem, tally, visits)
     while not (enough := tally.suffices(problem)) and (size := _round_size(problem, directions, tally)):
-        tally = tally.add(_walk(problem, problem.rng.random((size, n)), directions), problem)
+        tally = tally.add(_walk(problem, problem.rng.random((size, n)), directions, visits), problem)
     total, orders = tally.total, float(tally.orders)
     remaining = problem.budget - tally.orders * (n - 1)
     if remaining and not enough:
@@ -105,10 +151,11 @@ def _estimate(problem: Problem, directions: int | None) -> Solution:
         total, orders = total + part_total, orders + part
     values = problem.fair + (total / orders if orders else total)
     # The errors are those of the whole orders; the rest of the budget only adds to them.
-    return Solution(values.T, tally.standard_errors().T, ("permutation", "antithetic")[directions - 1])
+    errors = tally.standard_errors(problem)
+    return Solution(values.T, errors.T, ("permutation", "antithetic")[directions - 1], complete=visits.complete)
 
 
-def _pilot(problem: Problem, tally: Tally) -> tuple[Tally, int]:
+def _pilot(problem: Problem, tally: Tally, visits: Visits) -> tuple[Tally, int]:
     """Walk the first pairs of orders, and decide from them whether to go on in one or two directions.
 
     Reversing pays if the contributions along an order and along its reverse are negatively correlated on average over
@@ -117,13 +164,15 @@ def _pilot(problem: Problem, tally: Tally) -> tuple[Tally, int]:
     size = min(PILOT_PAIRS, _round_size(problem, 2, tally))
     if not size:
         return tally, 2
-    gains = _walk(problem, problem.rng.random((size, problem.n)), 2)
+    gains = _walk(problem, problem.rng.random((size, problem.n)), 2, visits)
     tally, gains = tally.add(gains, problem), to_numpy(gains)
     centred = gains - gains.mean(axis=1, keepdims=True)
     if (centred[0] * centred[1]).sum() < 0:
         return tally, 2
     # From here on every order is a unit; the variance of all is what the single ones show.
-    return tally._replace(spread=((gains - problem.fair) ** 2).sum(axis=(0, 1)), units=2 * size), 1
+    single = gains - problem.fair
+    spread, fourth = (single**2).sum(axis=(0, 1)), (single**4).sum(axis=(0, 1))
+    return tally._replace(spread=spread, fourth=fourth, units=2 * size), 1
 
 
 def _round_size(problem: Problem, directions: int, tally: Tally) -> int:
@@ -135,7 +184,7 @@ def _round_size(problem: Problem, directions: int, tally: Tally) -> int:
     return min(size, (problem.budget - tally.orders * (problem.n - 1)) // cost)
 
 
-def _walk(problem: Problem, keys: Floats, directions: int) -> Array:
+def _walk(problem: Problem, keys: Floats, directions: int, visits: Visits) -> Array:
     """Evaluate whole orders, given by sorting keys `(size, n)`: contributions `(directions, size, n, k)`.
 
     Only the ranks of the players go to the device: the coalitions, n − 1 times as many, are made there, and there the
@@ -147,6 +196,7 @@ def _walk(problem: Problem, keys: Floats, directions: int) -> Array:
     if directions == 2:
         ranks = np.stack([ranks, n - 1 - ranks])
     number = directions * size
+    visits.add(ranks.reshape(number, n))
     ranks = xp.asarray(ranks.reshape(number, n), device=device)
 
     def prefixes(start: int, stop: int) -> Array:

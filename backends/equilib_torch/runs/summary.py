@@ -28,8 +28,12 @@ def summarise(run: Run, *, seconds_total: float) -> dict[str, Any]:
     Shapley values, shares and EDM follow from the run's value function; `schedule` is weak → strong by them.
     `shapley_error` holds standard errors, from the test samples (null if there is one only), `edm_interval` a 95 %
     interval of the EDM, and `finding` says in a sentence what they mean. `missing_modality` is the expected accuracy if
-    each modality is absent with that probability and at least one is kept. `still_rising` tells whether accuracy on
-    validation had not settled, `per_class` holds recall, precision, F1 and number of test samples of every class.
+    each modality is absent with that probability and at least one is kept. `n_train` counts the samples that were
+    trained on, `n_incomplete` those of them that lack a modality, `n_excluded` those that were left out because they
+    do; `missing_in_training` and `missing_in_testing` hold, of every modality, the rate at which it was made missing,
+    from how many samples of train and test it was so taken, and how many of those in use lack it. `still_rising` tells
+    whether accuracy on validation had not settled, `per_class` holds recall, precision, F1 and number of test samples
+    of every class.
 
     Args:
         run: what `fit` returned.
@@ -40,7 +44,7 @@ def summarise(run: Run, *, seconds_total: float) -> dict[str, Any]:
     shapley, value = shapley_values(test.values), VALUES[options.coalition_value]
     measured = measure_errors(test, value, seed=options.seed)
     errors = [error if math.isfinite(error) else None for error in measured.errors.tolist()]
-    n_train = len(dataset.splits["train"])
+    n_train = len(run.samples.dataset.splits["train"])
     budget = plan_budget(options, n_train, len(dataset.splits["val"]), len(names))
     n_samples = run.updates * n_train / budget.per_epoch
     return {
@@ -55,6 +59,10 @@ def summarise(run: Run, *, seconds_total: float) -> dict[str, Any]:
         "n_train": n_train,
         "n_val": len(dataset.splits["val"]),
         "n_test": len(dataset.splits["test"]),
+        "n_excluded": run.samples.n_excluded,
+        "n_incomplete": run.samples.n_incomplete,
+        "missing_in_training": _missing(run, "missing-in-training", "train"),
+        "missing_in_testing": _missing(run, "missing-in-testing", "test"),
         "updates": run.updates,
         "epochs": run.epochs,
         "best_epoch": run.best_epoch,
@@ -78,6 +86,16 @@ def summarise(run: Run, *, seconds_total: float) -> dict[str, Any]:
         "seconds": {"total": seconds_total, **run.seconds},
         "samples_per_second": n_samples / run.seconds["train"],
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+    }
+
+
+def _missing(run: Run, option: str, split: str) -> dict[str, dict[str, float]]:
+    """Say of each modality at what rate it was made missing, from how many samples, and how many lack it in all."""
+    samples = run.samples
+    absent = samples.n_absent(split)
+    return {
+        name: {"rate": rate, "n_removed": samples.removed[option][name], "n_absent": absent[name]}
+        for name, rate in samples.rates[option].items()
     }
 
 
@@ -111,6 +129,11 @@ def readable(summary: dict[str, Any]) -> str:
         lines.append(f"  EDM {summary['edm']:.3f}, 95 % {low:.3f} to {high:.3f} ({meaning})")
     lines.append(f"  {summary['finding']}")
     rising = "was still rising: more --updates may help" if summary["still_rising"] else "had settled"
+    if summary["n_incomplete"] or summary["n_excluded"]:
+        lines.append(
+            f"  {summary['n_incomplete']} of {summary['n_train']} training samples lack a modality, "
+            f"{summary['n_excluded']} more were excluded"
+        )
     lines += [
         f"  {summary['updates']:,} updates, {summary['epochs']} epochs; validation accuracy {rising}",
         f"  accuracy with modalities missing: {missing}",
