@@ -104,7 +104,7 @@ def launch_checked(table: Array, n: int, *, xp: Namespace) -> tuple[Array, bool]
         return None
     table = xp.astype(table, floating_dtype(table, xp=xp), copy=False)
     shapley, bad = kernels.checked_shapley_values(xp.reshape(table, (-1, 2**n)), n)
-    return xp.reshape(shapley, (*table.shape[:-1], n)), not bool(bad)
+    return xp.reshape(shapley, (*table.shape[:-1], n)), not bool(bad[0])
 
 
 def _multiply(table: Array, n: int, xp: Namespace) -> Array:
@@ -224,7 +224,9 @@ def _read_blocks(table: Array, n: int, offset: float) -> Floats:
 @functools.lru_cache(maxsize=4)
 def _block_weights(n: int, k: int) -> Floats:
     """List the weights w(s−1) + w(s) of the places in a row, `(n − k + 1, 2**k)`, by how many high bits it has."""
-    by_size: Floats = np.take(_term_weights(n), np.arange(n - k + 1)[:, None] + coalition_sizes(k))
+    weights, sizes, by_size = np.asarray(_term_weights(n)), coalition_sizes(k), np.empty((n - k + 1, 2**k))
+    for size, row in enumerate(by_size):
+        row[:] = weights[size:][sizes]
     return by_size
 
 

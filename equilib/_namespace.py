@@ -136,7 +136,7 @@ def move_to(x: Array, own: Namespace, like: Array, *, xp: Namespace, dtype: Any 
     """
     dtype = like.dtype if dtype is None else dtype
     if own is not xp:
-        return xp.asarray(to_host(x), dtype=dtype, device=device_of(like))
+        return xp.asarray(np.array(to_host(x)), dtype=dtype, device=device_of(like))
     x = xp.astype(x, dtype, copy=False)
     device = device_of(like)
     return x if device is None or is_traced(x) or device_of(x) == device else array_api_compat.to_device(x, device)
@@ -149,6 +149,8 @@ def to_host(x: Any) -> Any:
         return (x.double() if x.is_floating_point() else x).numpy()  # NumPy has no bfloat16
     if array_api_compat.is_cupy_array(x):
         return x.get()
+    if hasattr(x, "__array_namespace__") and not isinstance(x, np.ndarray) and not array_api_compat.is_jax_array(x):
+        x = x.to_device(x.__array_namespace__().__array_namespace_info__().default_device())
     return np.asarray(x)
 
 
@@ -262,6 +264,19 @@ def wait_for_device(x: Any) -> None:
             sys.modules["cupy"].cuda.get_current_stream().synchronize()
 
 
+def gather_last(x: Array) -> Array:
+    """Give every device all of the last axis, where jax was told explicitly to spread it: it would not cut it up."""
+    jax = sys.modules.get("jax")
+    if jax is None or not isinstance(x, jax.Array) or is_traced(x):
+        return x
+    sharding = x.sharding
+    if not getattr(getattr(sharding, "mesh", None), "explicit_axes", ()):
+        return x
+    spread = (*sharding.spec, *(None,) * x.ndim)[: x.ndim - 1]
+    whole = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec(*spread, None))
+    return jax.device_put(x, whole)
+
+
 def keep(x: Array) -> Array:
     """Compute `x` now if it is only described, as dask's arrays are: both the check and the caller will need it."""
     return x.persist() if is_dask_array(x) else x
@@ -286,8 +301,9 @@ def beside(x: Array) -> contextlib.AbstractContextManager[Any]:
         return contextlib.nullcontext()
     if is_torch_array(x):
         torch = sys.modules["torch"]
-        if torch.is_autocast_enabled(x.device.type):
-            autocast: contextlib.AbstractContextManager[Any] = torch.autocast(x.device.type, enabled=False)
+        kind = x.device.type
+        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+            autocast: contextlib.AbstractContextManager[Any] = torch.autocast(kind, enabled=False)
             return autocast
     elif array_api_compat.is_cupy_array(x):
         device: contextlib.AbstractContextManager[Any] = x.device

@@ -9,7 +9,7 @@ import numpy as np
 
 
 def refuse_wrapped(x: Any, name: str) -> None:
-    """Refuse masked, sparse, nested and quantised arrays, and lists with a masked item.
+    """Refuse masked, sparse and nested arrays, and lists with a masked item.
 
     Raises:
         ValueError: `x` is one of them.
@@ -43,6 +43,4 @@ def _of_torch(x: Any) -> str | None:
         return "a nested"
     if x.layout != torch.strided:
         return "a sparse"
-    if x.is_quantized:
-        return "a quantised"
     return "a masked" if hasattr(x, "get_mask") else None

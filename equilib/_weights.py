@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
 
 import numpy as np
 
-from equilib._namespace import Array, Floats, Ints, Namespace, device_of
+from equilib._namespace import Array, Floats, Ints, Namespace, device_of, is_torch_array
 
 
 def size_weights(n: int) -> tuple[list[float], list[float]]:
@@ -43,13 +42,15 @@ def spread_by_size(weights: list[float], like: Array, *, xp: Namespace) -> Array
     """Give every coalition of s players `weights[s]`, s = 0..n: `(2**n,)`, dtype and device of `like`. Traceable."""
     n, device = len(weights) - 1, device_of(like)
     # The sum of two broadcast halves: a compiler would compute a whole table of constants before it runs anything.
-    low, high = (_traceable_sizes(bits, xp=xp, device=device) for bits in ((n + 1) // 2, n // 2))
+    low, high = (_sizes_beside(like, bits, xp=xp) for bits in ((n + 1) // 2, n // 2))
     sizes = xp.reshape(high[:, None] + low[None, :], (2**n,))
     return xp.take(xp.asarray(weights, dtype=like.dtype, device=device), sizes)
 
 
-def _traceable_sizes(n: int, *, xp: Namespace, device: Any) -> Array:
-    sizes = xp.asarray([0], device=device)
-    for _ in range(n):
-        sizes = xp.concat([sizes, sizes + 1])  # the next player is absent in the first half, present in the second
+def _sizes_beside(x: Array, n: int, *, xp: Namespace) -> Array:
+    if not is_torch_array(x):
+        return xp.asarray(coalition_sizes(n), device=device_of(x))
+    sizes = xp.asarray([0], device=device_of(x))
+    for _ in range(n):  # torch.compile would make the same of NumPy's operations, but slowly
+        sizes = xp.concat([sizes, sizes + 1])
     return sizes

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from equilib._evaluation import Evaluator, ValueFunction, to_numpy
-from equilib._namespace import Array, Namespace, as_int, get_namespace
+from equilib._namespace import Array, Namespace, as_int, get_namespace, has_float64
 from equilib._random import read_seed
 from equilib.estimators import ESTIMATORS
 from equilib.estimators._problem import Problem, Solution
@@ -189,8 +189,7 @@ def _report(solution: Solution, problem: Problem, xp: Namespace) -> ShapleyEstim
     if evaluate.output_shape == ():
         values, errors = values[0], errors[0]
     # float64, as it was computed, wherever the library has it.
-    has_float64 = evaluate.sampling_namespace is xp
-    dtype = xp.float64 if has_float64 else xp.__array_namespace_info__().default_dtypes()["real floating"]
+    dtype = xp.float64 if has_float64(xp, evaluate.device) else xp.float32
     values, errors = (
         xp.asarray(np.ascontiguousarray(x), dtype=dtype, device=evaluate.device) for x in (values, errors)
     )

@@ -13,6 +13,7 @@ from equilib._namespace import (
     as_int,
     as_numbers,
     floating_dtype,
+    gather_last,
     get_namespace,
     ignore_overflow,
     keep,
@@ -118,7 +119,7 @@ def read_table(values: Any, axis: int) -> tuple[Array, int, Namespace]:
 def _read(values: Any, axis: int) -> tuple[Array, int, Namespace]:
     """Read a coalition table in its own dtype: a large one of integers would become 8 times as large."""
     table, xp = as_numbers(values, "values", allow_bool=True)
-    table = move_axis_last(table, axis, "values", xp=xp)
+    table = gather_last(move_axis_last(table, axis, "values", xp=xp))
     length = table.shape[-1]
     n = length.bit_length() - 1
     if n < 1 or length != 2**n:

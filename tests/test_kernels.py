@@ -7,8 +7,10 @@ from importlib.metadata import EntryPoint, EntryPoints
 from types import SimpleNamespace
 from typing import Any
 
+import array_api_strict as xs
 import numpy as np
 import pytest
+import torch
 
 import equilib
 from equilib import _kernels
@@ -104,3 +106,56 @@ def test_entry_point_of_the_distribution():
     )
     result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert result.stdout.split() == ["cupy", "True", "False"]
+
+
+def test_missing_kernels_are_said_once(installed):
+    """With sources on the path and no entry points, a slower way must not be taken in silence."""
+    array = Foreign()
+    cupy_like = type("ndarray", (), {"__module__": "cupy"})()
+    assert find_kernels(array) is None  # nobody promised kernels for this one
+    with pytest.warns(RuntimeWarning, match=r"^no kernels for cupy arrays were found, and slower array operations"):
+        assert find_kernels(cupy_like) is None
+    assert find_kernels(cupy_like) is None  # a second warning would be an error
+
+
+def test_kernels_choose_among_the_arrays(installed, monkeypatch):
+    kernels = SimpleNamespace(takes=lambda x: x.size > 4)
+    monkeypatch.setitem(sys.modules, "foreign_kernels", SimpleNamespace(KERNELS=kernels))  # type: ignore[arg-type]
+    installed("foreign", "foreign_kernels:KERNELS")
+    small, large = Foreign(), Foreign()
+    small.size, large.size = 4, 8  # type: ignore[attr-defined]
+    assert find_kernels(small) is None
+    assert find_kernels(large) is kernels
+
+
+def test_of_torch_only_cuda_tensors_without_gradient(installed, monkeypatch):
+    kernels = object()
+    monkeypatch.setitem(sys.modules, "foreign_kernels", SimpleNamespace(KERNELS=kernels))  # type: ignore[arg-type]
+    installed("torch", "foreign_kernels:KERNELS")
+
+    class OnCuda(torch.Tensor):
+        is_cuda = True
+
+    tensor = torch.zeros(4).as_subclass(OnCuda)
+    assert find_kernels(tensor) is kernels
+    assert find_kernels(torch.zeros(4)) is None
+    assert find_kernels(torch.zeros(4, requires_grad=True).as_subclass(OnCuda)) is None
+
+
+def test_kernels_that_check_spare_another_look(installed, monkeypatch):
+    looks = []
+
+    class Checked:
+        def shapley_values(self, tables: Any, n: int) -> Any:
+            raise AssertionError("the checked ones are there")
+
+        def checked_shapley_values(self, tables: Any, n: int) -> Any:
+            return tables[:, :n], xs.asarray([bool(tables[0, 1] > 5)])
+
+    monkeypatch.setitem(sys.modules, "foreign_kernels", SimpleNamespace(KERNELS=Checked()))  # type: ignore[arg-type]
+    monkeypatch.setattr(equilib.shapley, "require_finite_result", lambda *_, **__: looks.append(1))
+    installed("array_api_strict", "foreign_kernels:KERNELS")
+    assert equilib.shapley_values(xs.asarray([0.0, 1.0, 2.0, 4.0])).shape == (2,)
+    assert looks == []
+    equilib.shapley_values(xs.asarray([0.0, 10.0, 2.0, 14.0]))  # these ones say that something is wrong
+    assert looks == [1]

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import equilib
-from equilib_cupy import KERNELS, exact
+from equilib_cupy import KERNELS, TORCH_KERNELS, exact
 
 HERE = Path(__file__).parent
 SOURCE = Path(exact.__file__).with_name("exact.cu")
@@ -181,6 +182,70 @@ def test_a_value_that_is_not_finite_reaches_all_results(launches, bad, place):
         found = KERNELS.shapley_values(as_fake(tables), 13)
     np.testing.assert_allclose(found[0], reference(tables[:1])[0], atol=1e-10)
     assert not np.isfinite(found[1]).any()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("n", [5, 13])
+def test_the_flag_tells_whether_all_is_finite(launches, n, dtype):
+    tables = make_tables(3, n, dtype)
+    for bad, flag in ((None, False), (np.nan, True), (np.inf, True)):
+        table = as_fake(tables)
+        if bad is not None:
+            table[2, 2**n - 2] = bad
+        with np.errstate(invalid="ignore"):
+            shapley, found = KERNELS.checked_shapley_values(table, n)
+        assert found.shape == (1,)
+        assert bool(found) is flag
+        np.testing.assert_allclose(shapley[:2], reference(tables[:2]), rtol=1e-3, atol=1e-3)
+    assert not bool(KERNELS.checked_shapley_values(allocate((0, 2**n)), n)[1].any())
+
+
+def test_functions_are_looked_up_once(launches):
+    for _ in range(3):
+        KERNELS.shapley_values(as_fake(make_tables(1, 13)), 13)
+    assert exact._function.cache_info().misses == 3
+    assert len(launches) == 9
+
+
+def test_torch_tensors_take_the_same_way_on_their_own_stream(launches, monkeypatch):
+    """By DLPack, whose stand-in hands the memory over, on the stream and the device that torch uses."""
+    entered = []
+
+    class Context:
+        def __init__(self, *what: Any) -> None:
+            self.what, self.id = what, 0
+
+        def __enter__(self) -> None:
+            entered.append(self.what)
+
+        def __exit__(self, *_: Any) -> None: ...
+
+    cupy = sys.modules["cupy"]
+    cupy.cuda.Device = lambda *index: Context("device", *index)
+    cupy.cuda.ExternalStream = lambda pointer, index: Context("stream", pointer, index)
+    cupy.from_dlpack = lambda tensor: as_fake(tensor.numpy())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=77))
+    table = torch.tensor(make_tables(2, 13), requires_grad=True)
+    stand_in = SimpleNamespace(dtype=table.dtype, device=SimpleNamespace(index=1), detach=table.detach)
+    shapley, bad = TORCH_KERNELS.checked_shapley_values(stand_in, 13)
+    np.testing.assert_allclose(shapley.numpy(), reference(table.detach().numpy()), atol=1e-10)
+    assert not bool(bad)
+    assert entered[:2] == [("device", 1), ("stream", 77, 1)]
+    monkeypatch.setattr("equilib_cupy._cupy_is_installed", lambda: True)
+    assert [TORCH_KERNELS.takes(torch.zeros(4, dtype=d)) for d in (torch.float32, torch.bfloat16)] == [True, False]
+    monkeypatch.setattr("equilib_cupy._cupy_is_installed", lambda: False)
+    assert not TORCH_KERNELS.takes(torch.zeros(4))
+
+
+@pytest.mark.parametrize("itemsize", [4, 8])
+def test_a_batch_fills_the_blocks_of_all_its_tables(itemsize):
+    alone, many = exact.divide_bits(14, itemsize), exact.divide_bits(14, itemsize, 2**14)
+    assert alone.mid == 0
+    assert many.mid == 14 - many.low
+    for batch in (1, 3, 1000, 2**20):
+        layout = exact.divide_bits(20, itemsize, batch)
+        assert layout.low + layout.mid + layout.block == 20
+        assert batch << layout.block >= min(4096, batch << (20 - layout.low))
 
 
 def test_layouts(launches):
