@@ -6,6 +6,7 @@ Evaluator: coalitions → batches → play_here or play_on_workers → answers, 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
@@ -17,6 +18,7 @@ import numpy as np
 from equilib._namespace import (
     Array,
     Floats,
+    Ints,
     Namespace,
     get_namespace,
     has_float64,
@@ -24,12 +26,12 @@ from equilib._namespace import (
     to_host,
     wait_for_device,
 )
+from equilib._record import Coalitions, Evaluations
 from equilib._refusals import refuse_wrapped
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-Coalitions: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 ValueFunction: TypeAlias = Callable[[Array], Array]
 """A game to be estimated: coalitions `(m, n)` in, their values `(m,)` or `(m, k)` out."""
 Source: TypeAlias = Callable[[int, int], Array]
@@ -39,6 +41,8 @@ DEFAULT_BATCH_ENTRIES = 2**22
 """Booleans in a batch unless its size is given: 4 MiB."""
 BATCHES_IN_FLIGHT = 32
 """Batches handed to an executor and not collected yet, at most: they and their answers are in memory."""
+BATCHES_PER_WORKER = 4
+"""Batches of everything asked at once for each worker, at least: the last to finish keeps the others waiting."""
 
 
 class Batch(NamedTuple):
@@ -65,7 +69,7 @@ class Evaluator:
         sampling_namespace: where coalitions are made and answers added up, so that neither leaves a device: the
             library of the game, or NumPy instead of jax and others that lack what it takes, float64 above all.
         sampling_device: device for it.
-        count: evaluations so far.
+        record: the evaluations so far.
         output_shape: shape of one value, () or (k,); None before the first answer.
     """
 
@@ -78,32 +82,54 @@ class Evaluator:
         device: Any,
         batch_size: int | None,
         executor: Executor | None,
+        start: Evaluations | None = None,
     ) -> None:
         self.n, self.device = n, device
         self.sampling_namespace, self.sampling_device = xp, device
         # NumPy adds up where the library cannot: no float64 there, or no way to put contributions in their place.
         if array_api_compat.is_jax_namespace(xp) or not hasattr(xp, "take_along_axis") or not has_float64(xp, device):
             self.sampling_namespace, self.sampling_device = get_namespace(None), None
-        self.count = 0
-        self.output_shape: tuple[int, ...] | None = None
+        self.record = Evaluations(n) if start is None else start.copy()
+        self.output_shape: tuple[int, ...] | None = self.record.output_shape if len(self.record) else None
         self._xp = xp
-        self._batch_size = batch_size or max(1, DEFAULT_BATCH_ENTRIES // n)
+        self._batch_size = batch_size
+        self._executor = executor
         self._play = partial(play_here, game) if executor is None else partial(play_on_workers, game, executor)
+
+    def stop(self) -> None:
+        """Forget what was asked and not answered."""
+        self.record = self.record.copy()
+
+    @property
+    def count(self) -> int:
+        """Evaluations so far."""
+        return len(self.record)
 
     def __call__(self, coalitions: Coalitions) -> Floats:
         """Evaluate coalitions `(m, n)`: values `(m, k)` float64, in NumPy."""
+        self.record.ask(coalitions)
         # The game may write into what it gets.
-        return self.in_numpy(lambda start, stop: coalitions[start:stop].copy(), len(coalitions))
-
-    def in_numpy(self, source: Source, rows: int) -> Floats:
-        """Evaluate a source of `rows` coalitions: values `(rows, k)` float64, in NumPy."""
-        values = [to_numpy(part) for part in self._evaluate(source, rows)]
+        parts = self._evaluate(lambda start, stop: coalitions[start:stop].copy(), len(coalitions))
+        values = [to_numpy(part) for part in parts]
         return np.concatenate(values) if values else np.zeros((0, *(self.output_shape or (1,))))
 
-    def on_device(self, source: Source, rows: int) -> Array:
-        """Evaluate a source of `rows` coalitions: values `(rows, k)` float64, in the sampling namespace."""
-        xp, device = self.sampling_namespace, self.sampling_device
-        return xp.concat([xp.asarray(part, device=device) for part in self._evaluate(source, rows)], axis=0)
+    def orders(self, ranks: Ints) -> Array:
+        """Evaluate the first 1 to n − 1 players of orders, given by ranks `(m, n)`: `(m, n − 1, k)`.
+
+        Only the ranks go to the device: the coalitions, n − 1 times as many, are made there, in the sampling
+        namespace, and there the values stay.
+        """
+        self.record.ask_orders(ranks)
+        xp, device, n = self.sampling_namespace, self.sampling_device, self.n
+        there = xp.asarray(ranks, device=device)
+
+        def prefixes(start: int, stop: int) -> Array:
+            rows = xp.arange(start, stop, device=device)
+            return xp.take(there, rows // (n - 1), axis=0) <= (rows % (n - 1))[:, None]
+
+        parts = self._evaluate(prefixes, len(ranks) * (n - 1))
+        values = xp.concat([xp.asarray(part, device=device) for part in parts], axis=0)
+        return xp.reshape(values, (len(ranks), n - 1, -1))
 
     def _evaluate(self, source: Source, rows: int) -> Iterator[Array]:
         with contextlib.closing(self._play(self._batches(source, rows, self.count))) as answers:
@@ -111,8 +137,11 @@ class Evaluator:
                 yield self._check(answer, number)
 
     def _batches(self, source: Source, rows: int, first: int) -> Iterator[Batch]:
-        for start in range(0, rows, self._batch_size):
-            stop = min(start + self._batch_size, rows)
+        size = self._batch_size or max(1, DEFAULT_BATCH_ENTRIES // self.n)
+        if self._batch_size is None and self._executor is not None and rows > 2:
+            size = min(size, -(-rows // (BATCHES_PER_WORKER * count_workers(self._executor))))
+        for start in range(0, rows, size):
+            stop = min(start + size, rows)
             yield Batch(self._move(source(start, stop)), stop - start, first + start)
 
     def _move(self, coalitions: Array) -> Array:
@@ -138,8 +167,13 @@ class Evaluator:
             wrong = float(table[row][~np.isfinite(table[row])][0])
             raise ValueError(f"game must return finite values, got {wrong} in evaluation {self.count + row}")
         self.output_shape = shape[1:]
-        self.count += rows
+        self.record.answer(to_numpy(values), shape[1:])
         return values
+
+
+def count_workers(executor: Executor) -> int:
+    """Count the workers of an executor: those of `concurrent.futures` know, for others it is this machine's cores."""
+    return int(getattr(executor, "_max_workers", None) or os.cpu_count() or 1)
 
 
 def play_here(game: ValueFunction, batches: Iterator[Batch]) -> Answers:

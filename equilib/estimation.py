@@ -11,11 +11,14 @@ import numpy as np
 from equilib._evaluation import Evaluator, ValueFunction, to_numpy
 from equilib._namespace import Array, Namespace, as_int, get_namespace, has_float64
 from equilib._random import read_seed
-from equilib.estimators import ESTIMATORS
+from equilib._record import Evaluations
+from equilib.estimators import ESTIMATORS, ORDERS
 from equilib.estimators._problem import Problem, Solution
+from equilib.estimators.exact import StoppedError
 from equilib.shapley import MAX_PLAYERS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from concurrent.futures import Executor
 
 
@@ -38,6 +41,8 @@ class ShapleyEstimate(NamedTuple):
         estimator: the name of the estimator that was used.
         converged: whether every standard error is at most `tolerance`; without a tolerance, whether all coalitions
             were evaluated.
+        evaluations: all coalitions and their values, in order: what `start` goes on from.
+        players: names of the players, if the game has an attribute `players`.
     """
 
     values: Array
@@ -45,14 +50,18 @@ class ShapleyEstimate(NamedTuple):
     n_evaluations: int
     estimator: str
     converged: bool
+    evaluations: Evaluations
+    players: tuple[str, ...] | None = None
 
     def __str__(self) -> str:
         values, errors = np.atleast_2d(to_numpy(self.values)), np.atleast_2d(to_numpy(self.standard_errors))
         players = list(range(values.shape[1]))
         if len(players) > MAX_ROWS:
             players = [*players[: MAX_ROWS // 2], *players[-MAX_ROWS // 2 :]]
+        names = self.players or tuple(map(str, range(values.shape[1])))
         rows = [
-            [str(i), *(f"{v:.4g} ± {e:.2g}" for v, e in zip(values[:, i], errors[:, i], strict=True))] for i in players
+            [names[i], *(f"{v:.4g} ± {e:.2g}" for v, e in zip(values[:, i], errors[:, i], strict=True))]
+            for i in players
         ]
         if len(players) < values.shape[1]:
             rows.insert(MAX_ROWS // 2, ["…"] * len(rows[0]))
@@ -66,7 +75,7 @@ class ShapleyEstimate(NamedTuple):
 
 def estimate_shapley(
     game: ValueFunction,
-    n_players: int,
+    n_players: int | None = None,
     *,
     budget: int,
     estimator: str = "auto",
@@ -76,6 +85,8 @@ def estimate_shapley(
     batch_size: int | None = None,
     tolerance: float | None = None,
     executor: Executor | None = None,
+    start: ShapleyEstimate | None = None,
+    on_progress: Callable[[int, Array], object] | None = None,
 ) -> ShapleyEstimate:
     """Estimate the Shapley values of a game from `budget` evaluations of coalitions.
 
@@ -100,7 +111,7 @@ def estimate_shapley(
     Args:
         game: takes coalitions `(m, n)` bool, true for members, in the library `xp` on `device`; returns their values
             `(m,)`, or `(m, k)` for k outputs, real and finite, in any array library.
-        n_players: number of players n, from 1.
+        n_players: number of players n, from 1; by default `game.n_players`.
         budget: evaluations, at least n + 1 (at least 2**n for `exact`). All are used, unless the tolerance is
             met before or all 2**n coalitions are known; the empty coalition and that of all are evaluated once each.
         estimator: one of the names above.
@@ -108,20 +119,29 @@ def estimate_shapley(
             and executor; None draws one from the operating system's entropy.
         xp: array module of the coalitions and of the result; NumPy by default.
         device: device of `xp` for them; its default if None.
-        batch_size: coalitions in a call of the game, at most; 2**22 // n by default.
+        batch_size: coalitions in a call of the game, at most; by default 2**22 // n, and few enough to keep all
+            workers of an executor busy.
         tolerance: stop as soon as no standard error exceeds it, and no value has moved by more than three tolerances
             since the last look. Looks are after 7 n (which stops nothing), 10 n, 15 n, 22.5 n ... evaluations (orders:
             32 times in the budget, from 8 orders or pairs on, from 40 if all were alike), never depending on
             `batch_size`.
         executor: where to call the game, any `concurrent.futures.Executor`: at most 32 batches wait at a time; the game
             must be safe to call from several threads or, for processes, to pickle. Called here if None.
+        start: an earlier estimate of the same game, to go on from: its evaluations count towards the budget, and the
+            result has the law of one run of the whole budget. Orders go on from orders, what draws coalitions from
+            what draws coalitions; `exact` takes what there is.
+        on_progress: called with the evaluations and the standard errors so far, `(n,)` or `(k, n)`, at every look (see
+            `tolerance`; coalitions are then drawn from look to look); `exact` tells infinite errors 32 times. If it
+            returns False, no more is evaluated.
 
     Returns:
-        ShapleyEstimate(values, standard_errors, n_evaluations, estimator, converged); see there.
+        ShapleyEstimate(values, standard_errors, n_evaluations, estimator, converged, evaluations, players); see there.
 
     Raises:
         ValueError: an argument breaks its rule above, or the game returns values of wrong shape or type, or not finite.
         Exception: whatever the game raises, with a note that names the batch.
+        KeyboardInterrupt: the run was interrupted; the estimate from what was evaluated until then is the exception's
+            attribute `estimate` (None before the first answers).
 
     Example:
         >>> from equilib.games import Glove
@@ -137,18 +157,96 @@ def estimate_shapley(
              2     0.1667 ± 0
         exact, 8 evaluations, converged
     """
+    if n_players is None:
+        n_players = getattr(game, "n_players", None)
+        if n_players is None:
+            raise ValueError("n_players must be given for a game without an attribute n_players")
     n, budget = as_int(n_players, "n_players"), as_int(budget, "budget")
     _check_numbers(n, budget, estimator, batch_size)
     tolerance = _read_tolerance(tolerance)
-    _check_calls(game, executor)
+    _check_calls(game, executor, on_progress)
+    players = _read_players(game, n)
+    known = _read_start(start, n, budget, estimator)
     xp = get_namespace(xp)
-    rng = np.random.Generator(np.random.PCG64(read_seed(seed)))
-    evaluate = Evaluator(game, n, xp=xp, device=device, batch_size=batch_size, executor=executor)
-    empty, full = evaluate(np.asarray([[False] * n, [True] * n]))
-    problem = Problem(evaluate, n, budget - 2, empty, full, rng, tolerance)
-    with np.errstate(over="ignore", invalid="ignore"):  # the report checks
-        solution = ESTIMATORS[estimator].estimate(problem)
-        return _report(solution, problem, xp)
+    rng = np.random.Generator(np.random.PCG64(_read_seed(seed, known)))
+    evaluate = Evaluator(
+        game,
+        n,
+        xp=xp,
+        device=device,
+        batch_size=batch_size,
+        executor=executor,
+        start=known.evaluations if known else None,
+    )
+    try:
+        if not evaluate.count:
+            evaluate(np.asarray([[False] * n, [True] * n]))
+        empty, full = evaluate.record.matrix[:2]
+        problem = Problem(evaluate, n, budget - 2, empty, full, rng, tolerance, on_progress)
+        with np.errstate(over="ignore", invalid="ignore"):  # the report checks
+            try:
+                solution = ESTIMATORS[estimator].estimate(problem)
+            except StoppedError:
+                return _so_far(evaluate, estimator, xp, players)
+            return _report(solution, problem, xp, players)
+    except KeyboardInterrupt as stop:
+        estimate = _so_far(evaluate, estimator, xp, players) if evaluate.count >= 2 else None
+        stop.estimate = estimate  # type: ignore[attr-defined]
+        raise
+
+
+def _so_far(evaluate: Evaluator, estimator: str, xp: Namespace, players: tuple[str, ...] | None) -> ShapleyEstimate:
+    """Estimate from what was evaluated until now, and nothing more."""
+    drawn_alone = evaluate.record.drawn
+    evaluate.stop()
+    n, record = evaluate.n, evaluate.record
+    empty, full = record.matrix[:2]
+    rng = np.random.Generator(np.random.PCG64(len(record)))
+    problem = Problem(evaluate, n, len(record) - 2, empty, full, rng, None)
+    if len(record) < min(n + 1, 2**n if n < 63 else n + 1):
+        values = np.broadcast_to(problem.fair[:, None], (len(problem.fair), n))
+        solution = Solution(values, np.full(values.shape, np.inf), estimator, complete=False)
+    else:
+        drawn = "adjusted-unpaired" if estimator == "exact" else estimator
+        if estimator == "auto":
+            drawn = "adjusted" if drawn_alone else "permutation"
+        with np.errstate(over="ignore", invalid="ignore"):
+            solution = ESTIMATORS[drawn].estimate(problem)
+    return _report(solution, problem, xp, players)
+
+
+def _read_start(start: Any, n: int, budget: int, estimator: str) -> ShapleyEstimate | None:
+    if start is None:
+        return None
+    if not isinstance(start, ShapleyEstimate):
+        raise ValueError(f"start must be a ShapleyEstimate, got {type(start).__name__}")
+    if start.evaluations.n != n:
+        raise ValueError(f"start must be an estimate of {n} players, got one of {start.evaluations.n}")
+    if budget < start.n_evaluations:
+        raise ValueError(f"budget must be at least that of start, {start.n_evaluations}, got {budget}")
+    if estimator == "exact":
+        twice = len(start.evaluations) - len(np.unique(start.evaluations.coalitions, axis=0))
+        if budget < 2**n + twice:
+            raise ValueError(f"budget must be at least {2**n + twice}, as start holds coalitions twice, got {budget}")
+    free = estimator in ("auto", "exact") or start.estimator == "exact"
+    if not free and (estimator in ORDERS) != (start.estimator in ORDERS):
+        raise ValueError(f"start must be of an estimator like {estimator!r}, got one of {start.estimator!r}")
+    return start
+
+
+def _read_seed(seed: Any, start: ShapleyEstimate | None) -> list[int]:
+    """Make what a generator starts from: going on with the same seed must not draw the same again."""
+    return [read_seed(seed), *([start.n_evaluations] if start is not None else [])]
+
+
+def _read_players(game: Any, n: int) -> tuple[str, ...] | None:
+    names = getattr(game, "players", None)
+    if names is None:
+        return None
+    players = tuple(map(str, names))
+    if len(players) != n:
+        raise ValueError(f"game.players must be {n} names, got {len(players)}")
+    return players
 
 
 def _check_numbers(n: int, budget: int, estimator: str, batch_size: int | None) -> None:
@@ -173,14 +271,16 @@ def _read_tolerance(tolerance: Any) -> float | None:
     return float(tolerance)
 
 
-def _check_calls(game: Any, executor: Any) -> None:
+def _check_calls(game: Any, executor: Any, on_progress: Any) -> None:
     if not callable(game):
         raise ValueError(f"game must be callable, got {type(game).__name__}")
     if executor is not None and not callable(getattr(executor, "submit", None)):
         raise ValueError(f"executor must have a submit method, got {type(executor).__name__}")
+    if on_progress is not None and not callable(on_progress):
+        raise ValueError(f"on_progress must be callable, got {type(on_progress).__name__}")
 
 
-def _report(solution: Solution, problem: Problem, xp: Namespace) -> ShapleyEstimate:
+def _report(solution: Solution, problem: Problem, xp: Namespace, players: tuple[str, ...] | None) -> ShapleyEstimate:
     """Check a solution, and hand it over in the library and on the device of the game."""
     evaluate, values, errors = problem.evaluate, solution.values, solution.errors
     if np.isnan(errors).any() or not np.isfinite(values**2).all():
@@ -193,4 +293,4 @@ def _report(solution: Solution, problem: Problem, xp: Namespace) -> ShapleyEstim
     values, errors = (
         xp.asarray(np.ascontiguousarray(x), dtype=dtype, device=evaluate.device) for x in (values, errors)
     )
-    return ShapleyEstimate(values, errors, evaluate.count, solution.name, converged)
+    return ShapleyEstimate(values, errors, evaluate.count, solution.name, converged, evaluate.record.copy(), players)

@@ -35,8 +35,10 @@ class Estimator:
 def auto(problem: Problem) -> Solution:
     """Choose the most accurate estimator that the numbers of players and evaluations allow."""
     n, budget = problem.n, problem.budget + 2
-    if n < 63 and 2**n <= budget:
+    if exact.is_within(problem):
         return exact.exact(problem)
+    if problem.evaluate.count > 2:
+        return adjusted.adjusted(problem) if problem.evaluate.record.drawn else permutation.adaptive(problem)
     if n <= MAX_ADJUSTED_PLAYERS and budget * n <= MAX_ADJUSTED_ENTRIES and budget >= MIN_ADJUSTED * n:
         return adjusted.adjusted(problem)
     return permutation.adaptive(problem)
@@ -70,6 +72,9 @@ ESTIMATORS: dict[str, Estimator] = {
     )
 }
 """Every estimator by its name."""
+
+ORDERS = ("permutation", "antithetic")
+"""Estimators that walk along whole orders."""
 
 
 def descriptions() -> dict[str, str]:

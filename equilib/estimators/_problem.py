@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +29,25 @@ class Problem(NamedTuple):
     full: Floats  # (k,)
     rng: np.random.Generator
     tolerance: float | None
+    on_progress: Callable[[int, Floats], object] | None = None
+
+    @property
+    def left(self) -> int:
+        """Evaluations that are left now."""
+        return self.budget + 2 - self.evaluate.count
+
+    @property
+    def looks(self) -> bool:
+        """Whether somebody wants to know the errors on the way."""
+        return self.tolerance is not None or self.on_progress is not None
+
+    def tell(self, errors: Floats) -> bool:
+        """Tell of the evaluations and the errors `(n, k)` so far; whether to go on."""
+        if self.on_progress is None:
+            return True
+        shown = errors[:, 0] if self.evaluate.output_shape == () else errors.T
+        answer = self.on_progress(self.evaluate.count, shown.copy())
+        return answer is None or bool(answer)
 
     @property
     def fair(self) -> Floats:
@@ -54,9 +74,10 @@ def plan_stages(problem: Problem) -> list[int]:
     Of the coalitions there are, no more than all but the two known ones are asked for.
     """
     end = problem.budget if problem.n > 60 else min(problem.budget, 2**problem.n - 2)
-    if problem.tolerance is None:
+    if not problem.looks:
         return [end]
-    stages = [7 * problem.n, FIRST_LOOK * problem.n]
+    stages = [7 * problem.n // 2 * 2, FIRST_LOOK * problem.n]
     while stages[-1] < end:
-        stages.append(int(stages[-1] * LOOK_FACTOR))
-    return [*(stage for stage in stages if stage < end), end]
+        stages.append(int(stages[-1] * LOOK_FACTOR) // 2 * 2)
+    known = problem.evaluate.count - 2
+    return [*(stage for stage in stages if known < stage < end), max(end, known)]

@@ -9,8 +9,8 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from equilib._evaluation import Coalitions
 from equilib._namespace import Floats, Ints
+from equilib._record import Coalitions
 from equilib.estimators._problem import Problem, Solution, plan_stages
 
 UNLIMITED = 2**62
@@ -56,6 +56,12 @@ class Sampler:
     def remaining(self) -> Ints:
         """Count the coalitions of each size 0..n not drawn yet: `(n + 1,)`, at most `UNLIMITED`."""
         return np.asarray([min(math.comb(self.n, s), UNLIMITED) for s in range(self.n + 1)]) - self._drawn
+
+    def know(self, coalitions: Coalitions) -> None:
+        """Remember coalitions that were evaluated before."""
+        self._seen = np.concatenate([self._seen, self._hash(coalitions)])
+        self._drawn += np.bincount(coalitions.sum(axis=1), minlength=self.n + 1)
+        self._orders += len(coalitions)
 
     def draw(self, counts: Ints, *, pairs: bool) -> tuple[Coalitions, Ints]:
         """Draw `counts[s]` coalitions of each size s, `(sum(counts), n)`, in order of size, and the order each is of.
@@ -202,7 +208,7 @@ def least_per_size(n: int, total: int) -> Ints:
 def draw(
     problem: Problem,
     sampler: Sampler,
-    sample: Sample | None,
+    sample: Sample,
     weights: Floats,
     number: int,
     *,
@@ -215,10 +221,6 @@ def draw(
     where no pairs are left, the last ones are single. What every size should have at least comes first, if `balanced`.
     """
     n = problem.n
-    if sample is None:
-        k = len(problem.fair)
-        nothing = np.zeros(0, dtype=np.int64)
-        sample = Sample(np.zeros((0, n), dtype=bool), nothing, np.zeros((0, k)), nothing, nothing)
     drawn = np.bincount(sample.sizes, minlength=n + 1)
     wanted = np.zeros(n + 1)
     total = len(sample.sizes) + number
@@ -249,7 +251,11 @@ def draw(
         number -= len(coalitions[-1])
     new = np.concatenate(coalitions[1:])
     sizes = new.sum(axis=1)
-    values = problem.evaluate(new) - problem.empty - sizes[:, None] * problem.fair
+    # Asked in random order, unit by unit: what is known when an estimate is interrupted is a sample of all sizes, too.
+    asked = np.argsort(problem.rng.permutation(next_unit)[np.concatenate([*units[1:], units[0][:0]])], kind="stable")
+    values = np.empty((len(new), len(problem.fair)))
+    values[asked] = problem.evaluate(new[asked])
+    values -= problem.empty + sizes[:, None] * problem.fair
     return Sample(
         np.concatenate([coalitions[0], new]),
         np.concatenate([sample.sizes, sizes]),
@@ -257,6 +263,34 @@ def draw(
         np.concatenate(units),
         np.concatenate(orders),
     )
+
+
+def comes_in_pairs(sample: Sample) -> bool:
+    """Tell whether all units but one at most are pairs."""
+    return 2 * len(np.unique(sample.units)) <= len(sample.units) + 1
+
+
+def known_sample(problem: Problem, sampler: Sampler, *, pairs: bool) -> Sample:
+    """Take over the evaluations of an earlier estimate, if there are any.
+
+    A coalition that is followed by its complement is a pair. With `pairs`, a last one without is given its own.
+    """
+    record, n = problem.evaluate.record, problem.n
+    coalitions, values = record.coalitions[2:], record.matrix[2:]
+    follows = np.zeros(len(coalitions), dtype=bool)
+    follows[1:] = (coalitions[1:] != coalitions[:-1]).all(axis=1)
+    units = np.cumsum(~follows) - 1
+    alone = np.bincount(units) == 1
+    if pairs and len(alone) and alone[-1] and not alone[:-1].any() and problem.left > 0:
+        values = np.concatenate([values, problem.evaluate(~coalitions[-1:])])
+        coalitions = np.concatenate([coalitions, ~coalitions[-1:]])
+        units = np.append(units, units[-1])
+    sizes = coalitions.sum(axis=1)
+    order = np.argsort(np.minimum(sizes, n - sizes)[np.searchsorted(units, units)], kind="stable")
+    sampler.know(coalitions)
+    values = values - problem.empty - sizes[:, None] * problem.fair
+    rank = np.cumsum(np.diff(units[order], prepend=-1) != 0) - 1
+    return Sample(coalitions[order], sizes[order], values[order], rank, np.arange(len(order)))
 
 
 def solve_in_stages(
@@ -269,9 +303,11 @@ def solve_in_stages(
     n = problem.n
     if n == 1:
         return Solution(problem.fair[:, None], np.zeros((len(problem.fair), 1)), name, complete=True)
-    sampler, sample, before = Sampler(n, problem.rng), None, None
+    sampler, before = Sampler(n, problem.rng), None
+    sample = known_sample(problem, sampler, pairs=pairs)
+    pairs = pairs and comes_in_pairs(sample)
     for stage in plan_stages(problem):
-        number = stage - (len(sample.sizes) if sample else 0)
+        number = max(stage - len(sample.sizes), 0)
         sample = draw(problem, sampler, sample, np.ones(n - 1), number, pairs=pairs)
         values, errors = solve(sample, n)
         if settled(problem, values, errors, before):
@@ -281,7 +317,9 @@ def solve_in_stages(
 
 
 def settled(problem: Problem, values: Floats, errors: Floats, before: Floats | None) -> bool:
-    """Tell whether the tolerance is met, and nothing has come to light since the last look that belies the errors."""
+    """Tell whether to stop: the tolerance is met, and nothing has come to light since the last look that belies it."""
+    if not problem.tell(errors):
+        return True
     if before is None or problem.tolerance is None or not problem.reaches(errors):
         return False
     return bool((np.abs(values - before) <= MOVED * problem.tolerance).all())

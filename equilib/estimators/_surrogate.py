@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from equilib._evaluation import Coalitions
 from equilib._namespace import Floats, Ints
+from equilib._record import Coalitions
 
 TINY = 1e-200
 """Keeps zero games from dividing by zero."""

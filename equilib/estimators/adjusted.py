@@ -23,7 +23,7 @@ import numpy as np
 from equilib._namespace import Floats, Ints
 from equilib.estimators._errors import fraction_drawn, unit_errors
 from equilib.estimators._problem import FIRST_LOOK, Problem, Solution, plan_stages
-from equilib.estimators._sampling import Sample, Sampler, draw, settled
+from equilib.estimators._sampling import Sample, Sampler, comes_in_pairs, draw, known_sample, settled
 from equilib.estimators._surrogate import LINEAR, TINY, Data, Fit, Terms, cross_fit, merge, screen
 
 PILOT = 0.4
@@ -76,28 +76,43 @@ def _estimate(problem: Problem, pairs: bool | None) -> Solution:
     if n == 1:
         return Solution(problem.fair[:, None], np.zeros((len(problem.fair), 1)), "adjusted-unpaired", complete=True)
     sampler = Sampler(n, problem.rng)
+    sample = known_sample(problem, sampler, pairs=pairs is not False)
+    known = len(sample.sizes)
     sizes = np.arange(1, n)
     weights = 1 / np.sqrt(sizes * (n - sizes))
     stages = plan_stages(problem)
-    until = stages[-1] if problem.tolerance is None else min(stages[-1], FIRST_LOOK * n)
+    until = stages[-1] if not problem.looks else min(stages[-1], FIRST_LOOK * n)
     pilot = int(PILOT * until) // 2 * 2
-    if pilot >= MIN_PILOT:
-        sample = draw(problem, sampler, None, weights, pilot, pairs=True, balanced=False)
-        residuals = _fit_pilot(sample, n)
+    if not known and pilot >= MIN_PILOT:
+        sample = draw(problem, sampler, sample, weights, pilot, pairs=True, balanced=False)
+    elif not known:
+        sample = draw(problem, sampler, sample, weights, stages[0], pairs=True)
+        pairs = True
+    if known and not comes_in_pairs(sample):
+        pairs = False
+    if len(sample.sizes) >= MIN_PILOT:
+        residuals = _fit_pilot(_in_pairs(sample), n) if len(_in_pairs(sample).sizes) >= MIN_PILOT else None
         if pairs is None:
-            pairs = residuals.pairs_pay(problem.budget)
-        weights = weights * residuals.spread_by_size(pairs=pairs)
-    else:
-        sample, pairs = draw(problem, sampler, None, weights, stages[0], pairs=True), True
+            pairs = residuals is None or residuals.pairs_pay(problem.budget)
+        if residuals is not None:
+            weights = weights * residuals.spread_by_size(pairs=pairs)
+    pairs = pairs is not False
     before = None
     for stage in stages:
-        sample = draw(problem, sampler, sample, weights, stage - len(sample.sizes), pairs=pairs)
+        sample = draw(problem, sampler, sample, weights, max(stage - len(sample.sizes), 0), pairs=pairs)
         values, errors = _solve(sample, n, pairs, problem.rng)
         if settled(problem, values, errors, before):
             break
         before = values
     name = "adjusted-paired" if pairs else "adjusted-unpaired"
     return Solution((problem.fair + values).T, errors.T, name, complete=sampler.complete)
+
+
+def _in_pairs(sample: Sample) -> Sample:
+    """Keep the pairs of a sample."""
+    paired = (np.bincount(sample.units) == 2)[sample.units]
+    kept = Sample(*(part[paired] for part in sample))
+    return kept._replace(units=np.arange(len(kept.sizes)) // 2)
 
 
 class PilotResiduals(NamedTuple):

@@ -96,7 +96,10 @@ class Tally(NamedTuple):
 
     def suffices(self, problem: Problem) -> bool:
         """Tell whether the tolerance is met, and by enough units to believe it."""
-        return self.units >= MIN_UNITS and problem.reaches(self.standard_errors(problem))
+        if not self.orders or not problem.looks:
+            return False
+        errors = self.standard_errors(problem)
+        return not problem.tell(errors) or (self.units >= MIN_UNITS and problem.reaches(errors))
 
 
 class Visits:
@@ -140,13 +143,15 @@ def _estimate(problem: Problem, directions: int | None) -> Solution:
         return Solution(problem.fair[:, None], np.zeros((k, 1)), "permutation", complete=True)
     tally = Tally(np.zeros((n, k)), np.zeros((n, k)), np.zeros((n, k)), 0, 0)
     visits = Visits(problem)
+    if problem.evaluate.count > 2:
+        tally, directions = _go_on(problem, tally, directions, visits)
     if directions is None:
         tally, directions = _pilot(problem, tally, visits)
-    while not (enough := tally.suffices(problem)) and (size := _round_size(problem, directions, tally)):
+    while not (enough := tally.suffices(problem)) and (size := _round_size(problem, directions)):
         tally = tally.add(_walk(problem, problem.rng.random((size, n)), directions, visits), problem)
     total, orders = tally.total, float(tally.orders)
-    remaining = problem.budget - tally.orders * (n - 1)
-    if remaining and not enough:
+    remaining = problem.left
+    if remaining > 0 and not enough:
         part_total, part = _walk_partly(problem, remaining, directions, total / max(orders, 1.0))
         total, orders = total + part_total, orders + part
     values = problem.fair + (total / orders if orders else total)
@@ -155,13 +160,43 @@ def _estimate(problem: Problem, directions: int | None) -> Solution:
     return Solution(values.T, errors.T, ("permutation", "antithetic")[directions - 1], complete=visits.complete)
 
 
+def _go_on(problem: Problem, tally: Tally, directions: int | None, visits: Visits) -> tuple[Tally, int | None]:
+    """Take over the whole orders of an earlier estimate; None for the directions if they cannot say it either."""
+    n, record = problem.n, problem.evaluate.record
+    coalitions, values = record.coalitions[2:], record.matrix[2:]
+    # An order starts with one player and adds one at a time; what is left of a part of an order counts for nothing.
+    sizes = coalitions.sum(axis=1)
+    starts = np.flatnonzero(sizes == 1)
+    starts = starts[starts + n - 1 <= len(sizes)]
+    steps = starts[:, None] + np.arange(n - 1)
+    nested = (sizes[steps] == np.arange(1, n)).all(axis=1)
+    nested &= (coalitions[steps[:, :-1]] <= coalitions[steps[:, 1:]]).all(axis=(1, 2))
+    steps = steps[nested]
+    ranks = n - 1 - coalitions[steps].sum(axis=1)
+    visits.add(ranks)
+    # An order and its reverse are found by what they are, one after the other or far apart.
+    place = {row.tobytes(): k for k, row in enumerate(ranks)}
+    reverse = [place.get((n - 1 - row).tobytes(), -1) for row in ranks]
+    pairs = [(k, other) for k, other in enumerate(reverse) if other > k]
+    if directions is None and pairs and 2 * len(pairs) == len(ranks):
+        directions = 2
+    elif directions is None and len(ranks):
+        directions = 1
+    chosen = np.asarray(pairs, dtype=np.int64).T.reshape(-1) if directions == 2 else np.arange(len(ranks))
+    if not len(chosen):
+        return tally, directions
+    xp, device = problem.evaluate.sampling_namespace, problem.evaluate.sampling_device
+    known = xp.asarray(values[steps[chosen]], device=device)
+    return tally.add(_gains(problem, ranks[chosen], known, directions or 1), problem), directions
+
+
 def _pilot(problem: Problem, tally: Tally, visits: Visits) -> tuple[Tally, int]:
     """Walk the first pairs of orders, and decide from them whether to go on in one or two directions.
 
     Reversing pays if the contributions along an order and along its reverse are negatively correlated on average over
     the players.
     """
-    size = min(PILOT_PAIRS, _round_size(problem, 2, tally))
+    size = min(PILOT_PAIRS, _round_size(problem, 2))
     if not size:
         return tally, 2
     gains = _walk(problem, problem.rng.random((size, problem.n)), 2, visits)
@@ -175,43 +210,38 @@ def _pilot(problem: Problem, tally: Tally, visits: Visits) -> tuple[Tally, int]:
     return tally._replace(spread=spread, fourth=fourth, units=2 * size), 1
 
 
-def _round_size(problem: Problem, directions: int, tally: Tally) -> int:
+def _round_size(problem: Problem, directions: int) -> int:
     """Count the units to walk next; 0 if the budget holds no more whole ones."""
     cost = directions * (problem.n - 1)
     size = max(1, ROUND_ENTRIES // (cost * max(problem.n, len(problem.fair))))
-    if problem.tolerance is not None:
+    if problem.looks:
         size = min(size, max(1, problem.budget // cost // CHECKS))
-    return min(size, (problem.budget - tally.orders * (problem.n - 1)) // cost)
+    return min(size, problem.left // cost)
 
 
 def _walk(problem: Problem, keys: Floats, directions: int, visits: Visits) -> Array:
-    """Evaluate whole orders, given by sorting keys `(size, n)`: contributions `(directions, size, n, k)`.
-
-    Only the ranks of the players go to the device: the coalitions, n − 1 times as many, are made there, and there the
-    contributions stay.
-    """
+    """Evaluate whole orders, given by sorting keys `(size, n)`: contributions `(directions, size, n, k)`."""
     size, n = keys.shape
-    xp, device = problem.evaluate.sampling_namespace, problem.evaluate.sampling_device
     ranks = np.argsort(np.argsort(keys, axis=1), axis=1)
     if directions == 2:
         ranks = np.stack([ranks, n - 1 - ranks])
-    number = directions * size
-    visits.add(ranks.reshape(number, n))
-    ranks = xp.asarray(ranks.reshape(number, n), device=device)
+    ranks = ranks.reshape(directions * size, n)
+    visits.add(ranks)
+    return _gains(problem, ranks, problem.evaluate.orders(ranks), directions)
 
-    def prefixes(start: int, stop: int) -> Array:
-        rows = xp.arange(start, stop, device=device)
-        return xp.take(ranks, rows // (n - 1), axis=0) <= (rows % (n - 1))[:, None]
 
-    values = xp.reshape(problem.evaluate.on_device(prefixes, number * (n - 1)), (number, n - 1, -1))
+def _gains(problem: Problem, ranks: Ints, values: Array, directions: int) -> Array:
+    """Turn values `(orders, n − 1, k)` along orders into contributions `(directions, orders / directions, n, k)`."""
+    number, n = ranks.shape
+    xp, device = problem.evaluate.sampling_namespace, problem.evaluate.sampling_device
     k = values.shape[2]
     first, last = (
         xp.broadcast_to(xp.asarray(end, device=device), (number, 1, k)) for end in (problem.empty, problem.full)
     )
     chain = xp.concat([first, values, last], axis=1)
     steps = chain[:, 1:, :] - chain[:, :-1, :]  # in order of arrival
-    places = xp.broadcast_to(ranks[:, :, None], steps.shape)
-    return xp.reshape(xp.take_along_axis(steps, places, axis=1), (directions, size, n, k))
+    places = xp.broadcast_to(xp.asarray(ranks, device=device)[:, :, None], steps.shape)
+    return xp.reshape(xp.take_along_axis(steps, places, axis=1), (directions, number // directions, n, k))
 
 
 def _walk_partly(problem: Problem, number: int, directions: int, known: Floats) -> tuple[Floats, float]:
