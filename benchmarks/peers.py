@@ -37,10 +37,10 @@ def shapiq_approximator(name: str, **options: Any) -> Approximator:
     """Make one of an approximator of shapiq."""
 
     def run(game: Game, budget: int, seed: int) -> Any:
-        import shapiq
+        import shapiq.approximator
 
         n = game.n_players
-        approximator = getattr(shapiq, name)(n=n, random_state=seed, **options)
+        approximator = getattr(shapiq.approximator, name)(n=n, random_state=seed, **options)
         values = approximator.approximate(budget, lambda z: np.asarray(game(np.atleast_2d(z).astype(bool))))
         return np.asarray([values[(player,)] for player in range(n)])
 
@@ -67,6 +67,11 @@ def approximators(only: list[str]) -> Iterator[tuple[str, Approximator]]:
             "KernelSHAP paired": shapiq_approximator("KernelSHAP", pairing_trick=True),
             "SVARM": shapiq_approximator("SVARM"),
             "permutation": shapiq_approximator("PermutationSamplingSV"),
+            "LeverageSHAP": shapiq_approximator("LeverageSHAP"),
+            "PolySHAP": shapiq_approximator("PolySHAP"),
+            "OddSHAP": shapiq_approximator("OddSHAP"),
+            "RegressionMSR": shapiq_approximator("RegressionMSR", index="SV"),
+            "RegressionMSR 5 folds": shapiq_approximator("RegressionMSR", index="SV", k_folds=5),
         },
         "shap": {"Permutation": shap_permutation},
     }
@@ -76,6 +81,8 @@ def approximators(only: list[str]) -> Iterator[tuple[str, Approximator]]:
         except importlib.metadata.PackageNotFoundError:
             continue
         for name, approximate in theirs.items():
+            if only and name not in only:
+                continue
             yield f"{package} {version} {name}", approximate
 
 
@@ -131,7 +138,7 @@ def overhead_table(only: list[str], n: int = 30, budget: int = 30_000) -> None:
     weights = np.random.default_rng(0).normal(size=n)
     print(f"\nOverhead per evaluation, n = {n}, {budget:,} evaluations of a linear game, best of 3\n")
     print("| estimator | µs |\n|---|---|")
-    for name in only or [name for name in ESTIMATORS if name != "exact"]:
+    for name in [name for name in ESTIMATORS if name != "exact" and (not only or name in only)]:
         best = float("inf")
         for seed in range(3):
             begin = time.perf_counter()
@@ -175,7 +182,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--budgets", type=int, nargs="+", default=[10, 100, 1000], help="evaluations per player")
     parser.add_argument("--coverage", type=int, default=0, metavar="SEEDS", help="also measure coverage")
-    parser.add_argument("--only", nargs="*", default=[], help="of our estimators, only these")
+    parser.add_argument("--only", nargs="*", default=[], help="only these, of ours and theirs")
     parser.add_argument("--exact", type=int, nargs="*", default=[12, 16], help="players of the exact tables")
     options = parser.parse_args()
     if options.exact:
@@ -189,7 +196,7 @@ def main() -> None:
     if options.coverage:
         print(f"\nCoverage of values ± 1.96 standard errors in %, {options.coverage} seeds\n")
         print(f"| estimator | {' | '.join(GAMES)} |\n|---|" + "---|" * len(GAMES))
-        for name in options.only or [name for name in ESTIMATORS if name != "exact"]:
+        for name in [name for name in ESTIMATORS if name != "exact" and (not options.only or name in options.only)]:
             print(f"| {name} | {coverage(name, options.budgets, options.coverage)} |", flush=True)
 
 

@@ -10,7 +10,7 @@ from equilib.estimators._problem import Problem, Solution
 
 MAX_ADJUSTED_PLAYERS = 512
 """From here on the normal equations of the regression cost more than most games."""
-MAX_ADJUSTED_ENTRIES = 2**24
+MAX_ADJUSTED_ENTRIES = 2**27
 """Players times evaluations that the adjusted estimator keeps in memory when it was not asked for by name."""
 
 MIN_ADJUSTED = 4
@@ -69,6 +69,7 @@ ESTIMATORS: dict[str, Estimator] = {
         Estimator(
             "adjusted-unpaired", "a fitted model, corrected; coalitions on their own", adjusted.adjusted_unpaired
         ),
+        Estimator("boosted", "adjusted, with boosted trees beside: dearer; for rules and maxima", adjusted.boosted),
     )
 }
 """Every estimator by its name."""

@@ -16,15 +16,31 @@ Sources: Witter, Musco et al., "Regression-adjusted Monte Carlo estimators for S
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from equilib._namespace import Floats, Ints
+from equilib._record import Coalitions
 from equilib.estimators._errors import fraction_drawn, unit_errors
 from equilib.estimators._problem import FIRST_LOOK, Problem, Solution, plan_stages
 from equilib.estimators._sampling import Sample, Sampler, comes_in_pairs, draw, known_sample, settled
-from equilib.estimators._surrogate import LINEAR, TINY, Data, Fit, Terms, cross_fit, merge, screen
+from equilib.estimators._surrogate import (
+    LINEAR,
+    TINY,
+    Data,
+    Fit,
+    Terms,
+    constants_of_others,
+    cross_fit,
+    merge,
+    screen,
+    screen_heirs,
+    stack,
+)
+from equilib.estimators._trees import grow
 
 PILOT = 0.4
 """Part of the budget (of the first look, with a tolerance) that is drawn before anything is known of the game."""
@@ -32,26 +48,34 @@ MIN_PILOT = 16
 """Evaluations of a pilot worth asking; with less, all is drawn in pairs and no more for one size than another."""
 MIN_UNITS = 6
 """Coalitions, or pairs of them, below which the spread of the residuals says nothing."""
-N_FOLDS = 10
+N_FOLDS = 6
 """Parts of the sample for cross-fitting."""
 RIDGE = 5.0
 """Penalty on squared coefficients, in units of the mean weight."""
-RIDGE_FACTORS = (1e-7, 0.2, 1.0, 4.0)
+NO_RIDGE = 1e-7
+"""What to multiply it by where products say all there is to say."""
+RIDGE_FACTORS = (NO_RIDGE, 0.2, 1.0, 4.0)
 """What a small sample tries to multiply the penalty by."""
-SMALL_SAMPLE = 1000
-"""Units up to which the penalty is chosen by cross-validation, too."""
+SMALL_SAMPLE = 12
+"""Units per player up to which the penalty is chosen by cross-validation, too."""
 MAX_NONLINEAR = 128
 """Players, at most, of models that are not linear: their normal equations take (2 n)² or (3 n)² per evaluation."""
-MAX_PRODUCTS = 128
+MAX_PRODUCTS = 1024
 """Products of players in a model, at most."""
 MIN_PRODUCTS = UNITS_PER_PRODUCT = 16
 """Products in a model, at least, and units that there must be for each."""
+WORK, LARGE_SAMPLE = 40_000, 200
+"""Squares of the number of terms that may be worked on, and units per player from which on more may be."""
+FIVES, MIN_FIVES = 4, 32
+"""One product in so many, at most, may be of five players, in models of so many, at least."""
 MAX_TRIPLE_PLAYERS = 64
 """Players, at most, of models with products of three."""
 MIN_UNEXPLAINED = 0.25
 """Part of the residuals that more data leave, at least, when the gain of a larger sample is predicted."""
 LENT = 0.1
 """Part of the mean residual of all sizes in that of each, where sizes are allotted."""
+TREE_FOLDS, MIN_TREE_UNITS = 3, 24
+"""Parts of the sample for the cross-fitting of trees, and units below which none is grown."""
 MIN_NEIGHBOURS = 1e-9
 """Keeps sizes without drawn neighbours from dividing by zero."""
 
@@ -71,7 +95,12 @@ def adjusted_unpaired(problem: Problem) -> Solution:
     return _estimate(problem, False)
 
 
-def _estimate(problem: Problem, pairs: bool | None) -> Solution:
+def boosted(problem: Problem) -> Solution:
+    """Decide for or against pairs after the pilot; boosted trees stand beside the regression."""
+    return _estimate(problem, None, trees=True)
+
+
+def _estimate(problem: Problem, pairs: bool | None, *, trees: bool = False) -> Solution:
     n = problem.n
     if n == 1:
         return Solution(problem.fair[:, None], np.zeros((len(problem.fair), 1)), "adjusted-unpaired", complete=True)
@@ -100,7 +129,7 @@ def _estimate(problem: Problem, pairs: bool | None) -> Solution:
     before = None
     for stage in stages:
         sample = draw(problem, sampler, sample, weights, max(stage - len(sample.sizes), 0), pairs=pairs)
-        values, errors = _solve(sample, n, pairs, problem.rng)
+        values, errors = _solve(sample, n, pairs, problem.rng, fair=problem.fair if trees else None)
         if settled(problem, values, errors, before):
             break
         before = values
@@ -164,7 +193,7 @@ def _fit_pilot(sample: Sample, n: int) -> PilotResiduals:
         folds=np.arange(len(sizes)) % min(N_FOLDS, len(sizes)),
         scale=np.sqrt((sample.values**2).mean(axis=0)) + TINY,
     )
-    missed_odd = (cross_fit(LINEAR, data, ridge=RIDGE / len(sizes)).held_out / data.scale) ** 2
+    missed_odd = (cross_fit(LINEAR, data, ridges=[RIDGE / len(sizes)]).held_out / data.scale) ** 2
     mean = np.zeros((n + 1, even.shape[1]))
     np.add.at(mean, sizes, even / number[sizes][:, None])
     unbiased = number / np.maximum(number - 1, 1)
@@ -172,20 +201,28 @@ def _fit_pilot(sample: Sample, n: int) -> PilotResiduals:
     return PilotResiduals(sizes, data.weights, missed_odd, missed_even, n)
 
 
-def _solve(sample: Sample, n: int, pairs: bool, rng: np.random.Generator) -> tuple[Floats, Floats]:
+def _solve(
+    sample: Sample, n: int, pairs: bool, rng: np.random.Generator, *, fair: Floats | None
+) -> tuple[Floats, Floats]:
     """Fit the model and correct it: values beyond the fair share and standard errors, `(n, k)`."""
     n_units = int(sample.units[-1]) + 1
     first = np.searchsorted(sample.units, np.arange(n_units))
     rows = first if pairs else np.arange(len(sample.sizes))
     folds = _draw_folds(np.minimum(sample.sizes, n - sample.sizes)[first], rng)[sample.units[rows]]
-    sizes, targets, strata = sample.sizes[rows], sample.values, sample.sizes
+    sizes, strata = sample.sizes[rows], sample.sizes
     number = np.bincount(sample.sizes, minlength=n + 1)
     share = 1 / number[sizes]
+    last = np.append(first[1:], len(sample.sizes)) - 1
+    # A single coalition, left over by an odd budget, stands for itself.
+    alone = (first == last)[:, None]
+
+    def targets_of(values: Floats) -> Floats:
+        if not pairs:
+            return values
+        return np.where(alone, values[first], (values[first] - values[last]) / 2)
+
+    targets = targets_of(sample.values)
     if pairs:
-        last = np.append(first[1:], len(sample.sizes)) - 1
-        # A single coalition, left over by an odd budget, stands for itself.
-        alone = (first == last)[:, None]
-        targets = np.where(alone, sample.values[first], (sample.values[first] - sample.values[last]) / 2)
         share = share * np.where(alone[:, 0], 1.0, 2.0)
         strata = _paired_strata(sizes, n)
     data = Data(
@@ -198,6 +235,8 @@ def _solve(sample: Sample, n: int, pairs: bool, rng: np.random.Generator) -> tup
         scale=np.sqrt((targets**2).mean(axis=0)) + TINY,
     )
     fit = _best_fit(data, n_units, odd=pairs)
+    if fair is not None and n_units >= MIN_TREE_UNITS:
+        fit = stack(fit, _fit_trees(sample, data, rows, targets_of, fair, rng), data)
     # Of a size drawn completely nothing is left to chance, if one model is taken off all of it.
     drawn = fraction_drawn(sample.sizes, n)
     part = drawn[sizes][:, None]
@@ -207,6 +246,39 @@ def _solve(sample: Sample, n: int, pairs: bool, rng: np.random.Generator) -> tup
     if n_units < MIN_UNITS and (drawn[1:n] < 1).any():
         errors = np.full_like(errors, np.inf)
     return fit.shapley + weight.T @ residuals, errors
+
+
+def _fit_trees(
+    sample: Sample,
+    data: Data,
+    rows: Ints,
+    targets_of: Callable[[Floats], Floats],
+    fair: Floats,
+    rng: np.random.Generator,
+) -> Fit:
+    """Fit boosted trees to the values, cross-fitted like the rest."""
+    n, k = data.coalitions.shape[1], data.targets.shape[1]
+    folds = (data.folds % TREE_FOLDS)[np.searchsorted(sample.units[rows], sample.units)]
+    number = np.bincount(sample.sizes, minlength=n + 1)
+    weights = _kernel_weights(sample.sizes, number, n)
+    mean, own, shapley = np.zeros_like(sample.values), np.zeros_like(sample.values), np.zeros((n, k))
+    # Trees are asked for the values themselves, not beyond a share that grows with the size: that would be all stairs.
+    shares = sample.sizes[:, None] * fair
+    values_of_all = (sample.values + shares) / data.scale
+    values_of_all -= values_of_all.mean(axis=0)
+    for output, values in enumerate(values_of_all.T):
+        for fold in range(TREE_FOLDS):
+            others, here = folds != fold, folds == fold
+            forest = grow(sample.coalitions[others], values[others], weights[others], rng)
+            said = forest.predict(sample.coalitions) * data.scale[output]
+            mean[:, output] += said / TREE_FOLDS
+            own[here, output] = said[here]
+            shapley[:, output] += forest.shapley(n) * data.scale[output] / TREE_FOLDS
+    shapley -= shapley.mean(axis=0)
+    mean, own = mean - shares, own - shares
+    held_out, residuals = data.targets - targets_of(own), data.targets - targets_of(mean)
+    held_out -= constants_of_others(held_out, data)
+    return Fit(held_out, residuals, shapley, float((data.weights[:, None] * (held_out / data.scale) ** 2).sum()))
 
 
 def _kernel_weights(sizes: Ints, number: Ints, n: int) -> Floats:
@@ -233,22 +305,36 @@ def _best_fit(data: Data, n_units: int, *, odd: bool) -> Fit:
     n = data.coalitions.shape[1]
     ridge = RIDGE / n_units
     # Small samples are cheap to fit, and want the penalty that suits them.
-    ridges = [ridge] if n_units > SMALL_SAMPLE else [factor * ridge for factor in RIDGE_FACTORS]
+    ridges = [ridge] if n_units > SMALL_SAMPLE * n else [factor * ridge for factor in RIDGE_FACTORS]
     models = [LINEAR]
     if n <= MAX_NONLINEAR:
         models.append(Terms((0, 2) if odd else (0, 1, 2), ()))
-    fits = [(cross_fit(model, data, ridge=value), model) for model in models for value in ridges]
+    fits = [(cross_fit(model, data, ridges=ridges), model) for model in models]
     best, terms = min(fits, key=lambda fit_and_terms: fit_and_terms[0].score)
-    number = min(MAX_PRODUCTS, n_units // UNITS_PER_PRODUCT)
+    # The normal equations take 2 (terms)² per unit, twice; more time for each where there are more evaluations.
+    affordable = math.sqrt(WORK * max(1.0, n_units / (LARGE_SAMPLE * n))) - len(terms.degrees) * n
+    number = int(min(MAX_PRODUCTS, n_units // UNITS_PER_PRODUCT, affordable))
     orders = [order for order in ((3,) if odd else (2, 3)) if order == 2 or 3 <= n <= MAX_TRIPLE_PLAYERS]
     if n > MAX_NONLINEAR or n < 3 or number < MIN_PRODUCTS or not orders:
         return best
     halves = []
     for half in (0, 1):
         # Each half of the folds is predicted with products chosen on the other half: choosing is fitting, too.
-        products = tuple(
-            screen(data, best.held_out, data.folds % 2 != half, order, number // len(orders)) for order in orders
-        )
-        halves.append(cross_fit(Terms(terms.degrees, products), data, ridge=ridge, half=half))
+        products = _choose(data, best.held_out, data.folds % 2 != half, orders, number)
+        halves.append(cross_fit(Terms(terms.degrees, products), data, ridges=[NO_RIDGE * ridge, ridge], half=half))
+        here = data.folds % 2 == half
+        if halves[-1].score >= (data.weights[here, None] * (best.held_out[here] / data.scale) ** 2).sum():
+            return best
     fit = merge(*halves)
     return fit if fit.score < best.score else best
+
+
+def _choose(data: Data, residuals: Floats, rows: Coalitions, orders: list[int], number: int) -> tuple[Ints, ...]:
+    """Choose the strongest products of some orders, and of five players where there are many units."""
+    chosen = [screen(data, residuals, rows, order, number) for order in orders]
+    n = data.coalitions.shape[1]
+    if orders == [3] and number >= MIN_FIVES and n >= 5:
+        chosen.append(screen_heirs(data, residuals, rows, chosen[-1][0], number // FIVES))
+    strengths = np.concatenate([strength for _, strength in chosen])
+    least = np.sort(strengths)[max(0, len(strengths) - number)]
+    return tuple(products[strength >= least] for products, strength in chosen)
