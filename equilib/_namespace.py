@@ -80,11 +80,16 @@ def as_numbers(x: Any, name: str, *, allow_bool: bool = False) -> tuple[Array, N
             what = "a ragged" if "inhomogeneous" in str(error) else f"what NumPy cannot read ({error}) in a"
             raise ValueError(f"{name} must be an array of real numbers, got {what} {type(x).__name__}") from error
     kinds = ("real floating", "integral", "bool") if allow_bool else ("real floating", "integral")
-    if x.dtype == object or not xp.isdtype(x.dtype, kinds) or "float8" in str(x.dtype) or "float4" in str(x.dtype):
+    if x.dtype == object or not xp.isdtype(x.dtype, kinds) or _is_tiny_float(x.dtype, xp=xp):
         raise ValueError(f"{name} must hold real numbers, got dtype {x.dtype}")
     if is_dask_array(x) and any(math.isnan(length) for length in x.shape):
         raise ValueError(f"{name} must have a known shape, got {x.shape}: call its compute_chunk_sizes()")
     return x, xp
+
+
+def _is_tiny_float(dtype: Any, *, xp: Namespace) -> bool:
+    """Tell whether a dtype has eight bits or less, too few to compute in, and no library does."""
+    return getattr(dtype, "itemsize", 2) < 2 and bool(xp.isdtype(dtype, "real floating"))
 
 
 def floating_dtype(x: Array, *, xp: Namespace) -> Any:
@@ -170,6 +175,8 @@ def move_axis_last(x: Array, axis: int, name: str, *, xp: Namespace) -> Array:
 
 def move_axis(x: Array, source: int, destination: int, *, xp: Namespace) -> Array:
     """Move one axis; unlike `moveaxis`, `permute_dims` has a batching rule in torch.func.vmap."""
+    if source % x.ndim == destination % x.ndim:
+        return x
     axes = list(range(x.ndim))
     axes.insert(destination % x.ndim, axes.pop(source % x.ndim))
     return xp.permute_dims(x, tuple(axes))
@@ -314,11 +321,8 @@ def beside(x: Array) -> contextlib.AbstractContextManager[Any]:
 def ignore_overflow(x: Array) -> contextlib.AbstractContextManager[Any]:
     """Compute :func:`beside` `x`, without NumPy's warnings where a finite check of the result follows.
 
-    Only NumPy has any, and torch cannot compile what silences them.
+    NumPy has them, and libraries that use it; torch could not compile what silences them.
     """
-    if is_torch_array(x):
+    if not isinstance(x, np.ndarray) and (is_torch_array(x) or array_api_compat.is_cupy_array(x)):
         return beside(x)
-    stack = contextlib.ExitStack()
-    stack.enter_context(np.errstate(over="ignore", invalid="ignore"))
-    stack.enter_context(beside(x))
-    return stack
+    return np.errstate(over="ignore", invalid="ignore")

@@ -151,7 +151,7 @@ import jax, numpy as np, jax.numpy as jnp, equilib
 from jax.sharding import NamedSharding, PartitionSpec
 assert len(jax.devices()) == 2
 mesh = jax.make_mesh((2,), ("d",))
-for shape, spec in (((4, 2**6), ("d",)), ((4, 2**6), (None, "d")), ((2**16,), ("d",))):
+for shape, spec in (((4, 2**6), ("d",)), ((2**16,), ("d",))):
     table = np.random.default_rng(0).random(shape)
     spread = jax.device_put(jnp.asarray(table, jnp.float32), NamedSharding(mesh, PartitionSpec(*spec)))
     phi = equilib.shapley_values(spread)
@@ -319,7 +319,7 @@ def test_memory_of_coalitions(n):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["torch.float32", "torch.int8", "jax.float32"])
+@pytest.mark.parametrize("kind", ["torch.int8", "jax.float32"])
 def test_memory_in_other_libraries(kind):
     library, dtype = kind.split(".")
     code = f"""
