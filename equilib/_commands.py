@@ -36,6 +36,9 @@ class Backend(Protocol):
     def compare(self, argv: Sequence[str]) -> int:
         """Run the comparing command with these arguments and return its exit code."""
 
+    def prepare(self, argv: Sequence[str]) -> int:
+        """Run the command that prepares a public data set with these arguments and return its exit code."""
+
     def names(self, what: Listing) -> Mapping[str, str]:
         """Describe every entry of one kind by name, in one line or more."""
 
@@ -47,6 +50,10 @@ _COMMANDS: dict[str, tuple[str, Command]] = {
     "compare": (
         "train several methods over seeds and put them in a table",
         lambda backend, argv: backend.compare(argv),
+    ),
+    "prepare": (
+        "make from the raw download of a public data set what train reads",
+        lambda backend, argv: backend.prepare(argv),
     ),
 }
 

@@ -15,8 +15,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import array_api_compat
 import numpy as np
 
-from equilib._namespace import Array, Floats, Ints, Namespace, get_namespace, is_torch_array
+from equilib._namespace import (
+    Array,
+    Floats,
+    Ints,
+    Namespace,
+    get_namespace,
+    has_float64,
+    is_torch_array,
+    to_host,
+    wait_for_device,
+)
 from equilib._record import Coalitions, Evaluations
+from equilib._refusals import refuse_wrapped
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -56,7 +67,7 @@ class Evaluator:
         n: number of players.
         device: of the coalitions that the game is given.
         sampling_namespace: where coalitions are made and answers added up, so that neither leaves a device: the
-            library of the game, or NumPy instead of jax, which has no float64 of itself.
+            library of the game, or NumPy instead of jax and others that lack what it takes, float64 above all.
         sampling_device: device for it.
         record: the evaluations so far.
         output_shape: shape of one value, () or (k,); None before the first answer.
@@ -75,7 +86,8 @@ class Evaluator:
     ) -> None:
         self.n, self.device = n, device
         self.sampling_namespace, self.sampling_device = xp, device
-        if array_api_compat.is_jax_namespace(xp):
+        # NumPy adds up where the library cannot: no float64 there, or no way to put contributions in their place.
+        if array_api_compat.is_jax_namespace(xp) or not hasattr(xp, "take_along_axis") or not has_float64(xp, device):
             self.sampling_namespace, self.sampling_device = get_namespace(None), None
         self.record = Evaluations(n) if start is None else start.copy()
         self.output_shape: tuple[int, ...] | None = self.record.output_shape if len(self.record) else None
@@ -175,7 +187,8 @@ def play_on_workers(game: ValueFunction, executor: Executor, batches: Iterator[B
     pending: deque[tuple[Any, int, int]] = deque()
     try:
         for batch in batches:
-            pending.append((executor.submit(play, game, batch.coalitions), batch.rows, batch.first))
+            wait_for_device(batch.coalitions)  # a worker has a stream of its own, which would not
+            pending.append((executor.submit(play_and_wait, game, batch.coalitions), batch.rows, batch.first))
             if len(pending) == BATCHES_IN_FLIGHT:
                 future, rows, first = pending.popleft()
                 yield _collect(future.result, rows, first)
@@ -190,6 +203,13 @@ def play_on_workers(game: ValueFunction, executor: Executor, batches: Iterator[B
 def play(game: ValueFunction, coalitions: Array) -> Any:
     """Call a game: a function of this module, so that it can be sent to another process."""
     return game(coalitions)
+
+
+def play_and_wait(game: ValueFunction, coalitions: Array) -> Any:
+    """Call a game on a worker, and wait for its answer: whoever collects it has another stream."""
+    answer = game(coalitions)
+    wait_for_device(answer)
+    return answer
 
 
 def _collect(call: Callable[[], Any], rows: int, first: int) -> tuple[Any, int]:
@@ -212,6 +232,7 @@ def read_answer(answer: Any, xp: Namespace) -> tuple[Array, Namespace]:
     Raises:
         ValueError: it does not consist of real numbers.
     """
+    refuse_wrapped(answer, "what game returns")
     if array_api_compat.is_array_api_obj(answer) and array_api_compat.array_namespace(answer) is xp:
         if is_torch_array(answer):
             answer = answer.detach()
@@ -226,15 +247,11 @@ def to_numpy(answer: Any) -> Floats:
     Raises:
         ValueError: it does not consist of real numbers.
     """
-    if is_torch_array(answer):
-        answer = answer.detach().cpu()
-        answer = answer.double() if answer.is_floating_point() else answer  # NumPy has no bfloat16
-    elif array_api_compat.is_cupy_array(answer):
-        answer = answer.get()  # cupy refuses to be copied silently
     try:
-        values = np.asarray(answer)
+        values = to_host(answer)
         if values.dtype.kind not in "buif":
             raise TypeError(f"dtype {values.dtype}")
-    except (TypeError, ValueError) as error:
+    except (RuntimeError, TypeError, ValueError) as error:  # torch's scalars in a list may refuse with the first
         raise ValueError(f"game must return an array of real numbers, got {type(answer).__name__} ({error})") from error
-    return values.astype(np.float64)
+    table: Floats = values.astype(np.float64)
+    return table

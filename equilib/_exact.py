@@ -1,23 +1,39 @@
 """Exact Shapley values of coalition tables `(..., 2**n)`, read once.
 
 With w(s) = s!(n−1−s)!/n!, w(n) = w(−1) = 0 and u(S) = v(S)(w(|S|−1) + w(|S|)), the Shapley value is
-φ_i = Σ_{S∋i} u(S) − Σ_S w(|S|) v(S). v(∅) is subtracted first: a large common offset would cancel badly.
+φ_i = Σ_{S∋i} u(S) − Σ_S w(|S|) v(S). The last sum is the same for all players, so it need not be added up: the φ_i add
+up to v(N) − v(∅). A large common offset would cancel badly: then v(∅) is subtracted first.
+
+Sums are kept in float64 where library and device have it, else in float32, whatever the dtype of the table.
 
     exact_shapley → _choose → _multiply_in_chunks, _read_in_blocks   NumPy, small and large
                               _launch_kernels                        libraries that somebody wrote kernels for
-                              _multiply, _fold                       any other array, the last one traced, too
+                              _multiply, _fold_in_blocks             other arrays with values, small and large
+                              _fold                                  arrays that have none yet; compiled, jax's
 """
 
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from typing import TypeAlias, cast
 
+import array_api_compat
 import numpy as np
 
-from equilib._kernels import Kernels, find_kernels
-from equilib._namespace import Array, Floats, Ints, Namespace, device_of, is_traced
+from equilib._kernels import CheckedKernels, Kernels, find_kernels
+from equilib._namespace import (
+    Array,
+    Floats,
+    Namespace,
+    device_of,
+    floating_dtype,
+    is_dask_array,
+    is_torch_array,
+    is_traced,
+    wide_dtype,
+)
 from equilib._weights import coalition_sizes, size_weights, spread_by_size, weight_matrix
 
 Implementation: TypeAlias = Callable[[Array, int, Namespace], Array]
@@ -26,28 +42,38 @@ Implementation: TypeAlias = Callable[[Array, int, Namespace], Array]
 PRODUCT_PLAYERS = 14
 """Up to here a table is multiplied by the matrix of all weights, 1.75 MiB: faster than any fold."""
 
+OFFSET = 64.0
+"""How much larger than all Shapley values v(∅) may be before it is subtracted: that costs two digits at most."""
+
 _CHUNK = 2**15
 """Values of a batch that are multiplied at a time, so that their differences to v(∅) stay in the cache."""
 
 
 def exact_shapley(table: Array, n: int, *, xp: Namespace) -> Array:
-    """Compute the Shapley values `(..., n)` of tables `(..., 2**n)`, coalitions last."""
-    return _choose(table, n)(table, n, xp)
+    """Compute the Shapley values `(..., n)` of tables `(..., 2**n)`, coalitions last, of any real dtype or bool."""
+    return _choose(table, n, xp)(table, n, xp)
 
 
-def _choose(table: Array, n: int) -> Implementation:
+def _choose(table: Array, n: int, xp: Namespace) -> Implementation:
     small = n <= PRODUCT_PLAYERS
     if isinstance(table, np.ndarray):
         return _multiply_in_chunks if small else _read_in_blocks
+    if is_traced(table) or is_dask_array(table):
+        return _fold
     if find_kernels(table) is not None:
         return _launch_kernels
-    return _multiply if small and not is_traced(table) else _fold  # torch.compile would trace how the matrix is made
+    if array_api_compat.is_jax_array(table):
+        return _compile_fold
+    if not small:
+        return _fold_in_blocks
+    # A product adds up in no particular order: in float32 it loses digits.
+    return _multiply if wide_dtype(table, xp=xp) == xp.float64 else _fold
 
 
 def _multiply_in_chunks(table: Array, n: int, xp: Namespace) -> Array:
     """Multiply NumPy tables by the matrix of weights, in float64 whatever their dtype."""
     tables = table.reshape(-1, 2**n)
-    shapley = np.empty((len(tables), n), table.dtype)
+    shapley = np.empty((len(tables), n), floating_dtype(table, xp=xp))
     matrix, step = weight_matrix(n), max(1, _CHUNK >> n)
     for start in range(0, len(tables), step):
         rows = tables[start : start + step]
@@ -56,67 +82,165 @@ def _multiply_in_chunks(table: Array, n: int, xp: Namespace) -> Array:
 
 
 def _read_in_blocks(table: Array, n: int, xp: Namespace) -> Array:
-    """Fold large NumPy tables one by one, in float64 whatever their dtype."""
-    tables = table.reshape(-1, 2**n)
-    shapley = np.empty((len(tables), n), table.dtype)
-    for row, out in zip(tables, shapley, strict=True):
-        out[:] = _read_table(row, n)
-    return shapley.reshape(*table.shape[:-1], n)
+    """Read large NumPy tables one by one, in float64 whatever their dtype; none is copied, whatever its strides."""
+    shapley = np.empty((*table.shape[:-1], n), floating_dtype(table, xp=xp))
+    for place in np.ndindex(table.shape[:-1]):
+        shapley[place] = _read_table(table[place], n)
+    return shapley
 
 
 def _launch_kernels(table: Array, n: int, xp: Namespace) -> Array:
     kernels = cast(Kernels, find_kernels(table))
+    table = xp.astype(table, floating_dtype(table, xp=xp), copy=False)
     return xp.reshape(kernels.shapley_values(xp.reshape(table, (-1, 2**n)), n), (*table.shape[:-1], n))
 
 
+def launch_checked(table: Array, n: int, *, xp: Namespace) -> tuple[Array, bool] | None:
+    """Compute the Shapley values and whether all are finite in one go; None where no kernels do that."""
+    if isinstance(table, np.ndarray) or is_traced(table):
+        return None
+    kernels: object = find_kernels(table)
+    if not isinstance(kernels, CheckedKernels):
+        return None
+    table = xp.astype(table, floating_dtype(table, xp=xp), copy=False)
+    shapley, bad = kernels.checked_shapley_values(xp.reshape(table, (-1, 2**n)), n)
+    return xp.reshape(shapley, (*table.shape[:-1], n)), not bool(bad)
+
+
 def _multiply(table: Array, n: int, xp: Namespace) -> Array:
-    """Multiply tables by the matrix of weights, in their dtype."""
-    return (table - table[..., :1]) @ xp.asarray(weight_matrix(n), dtype=table.dtype, device=device_of(table))
+    """Multiply tables by the matrix of weights, in float64."""
+    wide = xp.astype(table, xp.float64, copy=False)
+    product = (wide - wide[..., :1]) @ xp.asarray(weight_matrix(n), dtype=xp.float64, device=device_of(table))
+    return xp.astype(product, floating_dtype(table, xp=xp), copy=False)
 
 
 def _fold(table: Array, n: int, xp: Namespace) -> Array:
-    """Fold tables in their dtype, by operations that every namespace has and every tracer knows."""
-    gains = table - table[..., :1]
-    inside, outside = size_weights(n)
-    absent = xp.sum(gains * spread_by_size(outside, gains, xp=xp), axis=-1)
-    both = [a + b for a, b in zip(inside, outside, strict=True)]
-    present = _sums_with_player(gains * spread_by_size(both, gains, xp=xp), n, xp=xp)
-    return present - absent[..., None]
+    """Weigh tables and add them up twice, by operations that every namespace has and every tracer knows.
+
+    In float32 at least. As in :func:`_read_blocks`, the low bits of a coalition are its place in a row: the players of
+    either half need the sums over the other.
+    """
+    dtype = floating_dtype(table, xp=xp)
+    wide = xp.astype(table, dtype if dtype == xp.float64 else xp.float32, copy=False)
+    k = (n + 1) // 2
+    terms = (wide - wide[..., :1]) * spread_by_size(_term_weights(n), wide, xp=xp)
+    terms = xp.reshape(terms, (*table.shape[:-1], 2 ** (n - k), 2**k))
+    by_place, by_row = xp.sum(terms, axis=-2), xp.sum(terms, axis=-1)
+    present = xp.concat([_sum_members(by_place, k, xp=xp), _sum_members(by_row, n - k, xp=xp)], axis=-1)
+    return xp.astype(_balance(present, wide[..., -1:] - wide[..., :1], n, xp=xp), dtype, copy=False)
+
+
+def _sum_members(terms: Array, n: int, *, xp: Namespace) -> Array:
+    """Compute what :func:`sums_with_player` does in three operations instead of 3 n, for a compiler's sake."""
+    rows, players = (xp.arange(size, device=device_of(terms)) for size in (2**n, n))
+    members = (rows[:, None] >> players[None, :]) % 2 == 1
+    return xp.sum(xp.where(members, terms[..., None], xp.zeros_like(terms[..., None])), axis=-2)
+
+
+def _compile_fold(table: Array, n: int, xp: Namespace) -> Array:
+    """Fold tables of jax that have values already: compiled as a whole, wherever their parts are."""
+    return _compiled(n, xp)(table)
+
+
+@functools.cache
+def _compiled(n: int, xp: Namespace) -> Callable[[Array], Array]:
+    compiled: Callable[[Array], Array] = sys.modules["jax"].jit(lambda table: _fold(table, n, xp))
+    return compiled
+
+
+def _fold_in_blocks(table: Array, n: int, xp: Namespace) -> Array:
+    """Read large tables in blocks, of which only some are in memory in float64, as :func:`_read_table` does."""
+    k = n - 4 if n < 20 else n - 7
+    wide, device = wide_dtype(table, xp=xp), device_of(table)
+    empty, full = (xp.astype(end, wide) for end in (table[..., :1], table[..., -1:]))
+    rows = xp.reshape(table, (*table.shape[:-1], 2 ** (n - k), 2**k))
+    # Of single blocks cut out, the gradient of each would be as large as the table.
+    blocks = xp.unstack(rows, axis=-2) if is_torch_array(rows) else [rows[..., i, :] for i in range(2 ** (n - k))]
+    weights, sizes = np.asarray(_term_weights(n)), coalition_sizes(k)
+    # Rows are put in their place by adding, not kept one by one: between large blocks of memory that come and go, small
+    # ones that stay would keep the allocator from using any block twice.
+    places = xp.eye(2 ** (n - k), dtype=wide, device=device)
+    by_row, by_place = (
+        xp.zeros((2 ** (n - k),), dtype=wide, device=device),
+        xp.zeros((2**k,), dtype=wide, device=device),
+    )
+    for size, members in enumerate(_rows_by_size(n - k)):
+        of_size = xp.asarray(np.take(weights, size + sizes), dtype=wide, device=device)
+        total = xp.zeros((2**k,), dtype=wide, device=device)
+        for row in members:
+            gains = xp.astype(blocks[row], wide) - empty
+            by_row = by_row + xp.sum(gains * of_size, axis=-1, keepdims=True) * places[row, :]
+            total = total + gains
+        by_place = by_place + total * of_size
+    present = [sums_with_player(by_place, k, xp=xp), sums_with_player(by_row, n - k, xp=xp)]
+    shapley = _balance(xp.concat(present, axis=-1), full - empty, n, xp=xp)
+    return xp.astype(shapley, floating_dtype(table, xp=xp), copy=False)
+
+
+def _balance(present: Array, total: Array, n: int, *, xp: Namespace) -> Array:
+    """Shift the sums Σ_{S∋i} u(S), `(..., n)`, to add up to v(N) − v(∅), `(..., 1)`."""
+    return present - xp.mean(present, axis=-1, keepdims=True) + total / n
 
 
 def _read_table(table: Array, n: int) -> Floats:
-    """Compute the Shapley values `(n,)` of a large table in blocks that stay in the cache.
+    """Compute the Shapley values `(n,)` of a large NumPy table, less v(∅) if it is large beside them."""
+    empty, full = float(table[0]), float(table[-1])
+    if abs(empty) <= OFFSET * abs(full - empty):  # their mean is 1/n of that
+        shapley = _read_blocks(table, n, 0.0)
+        if abs(empty) <= OFFSET * abs(shapley).max():
+            return shapley
+    return _read_blocks(table, n, empty)
+
+
+def _read_blocks(table: Array, n: int, offset: float) -> Floats:
+    """Compute the Shapley values `(n,)` of a table less an offset, in blocks that stay in the cache.
 
     The high bits H of a coalition name a row of 2**k values, the low bits a place in it. A player among the high bits
     needs one number per row, its product with the weights of size class |H|; one among the low bits needs, per class,
     the sum of its rows. So every value is read once, and no temporary is as large as the table.
     """
-    k = 13 if n < 22 else 14
+    k = min(14 if n > 22 else 13, max(11, n + table.itemsize.bit_length() - 11))
     rows = table.reshape(-1, 2**k)
-    sizes, both, outside = _block_weights(n, k)
+    as_it_is = table.dtype == np.float64 and table.flags.c_contiguous and not offset
     by_row, by_place = np.empty(len(rows)), np.zeros(2**k)
-    absent = 0.0
-    gains, total = np.empty(2**k), np.empty(2**k)
-    for size in range(n - k + 1):
+    total, gains = np.empty(2**k), np.empty(0 if as_it_is else 2**k)
+    for weights, members in zip(_block_weights(n, k), _rows_by_size(n - k), strict=True):
         total[:] = 0.0
-        for row in np.flatnonzero(sizes == size).tolist():
-            np.subtract(rows[row], table[0], out=gains, dtype=np.float64)
-            by_row[row] = gains.dot(both[size])
-            np.add(total, gains, out=total)
-        by_place += total * both[size]
-        absent += total.dot(outside[size])
-    return np.concatenate([_sums_with_player(by_place, k), _sums_with_player(by_row, n - k)]) - absent
+        for i in members:
+            row = rows[i]
+            if not as_it_is:
+                gains[:] = row
+                gains -= offset
+                row = gains
+            by_row[i] = weights.dot(row)
+            np.add(total, row, total)
+        total *= weights
+        by_place += total
+    present = np.concatenate([sums_with_player(by_place, k), sums_with_player(by_row, n - k)])
+    shapley: Floats = _balance(present, float(table[-1]) - float(table[0]), n, xp=np)
+    return shapley
 
 
 @functools.lru_cache(maxsize=4)
-def _block_weights(n: int, k: int) -> tuple[Ints, Floats, Floats]:
-    """Count every row's high bits, and list the weights of the places in a row, `(n − k + 1, 2**k)`, by that count."""
-    inside, outside = (np.asarray(weights) for weights in size_weights(n))
-    by_size = np.arange(n - k + 1)[:, None] + coalition_sizes(k)
-    return coalition_sizes(n - k), np.take(inside + outside, by_size), np.take(outside, by_size)
+def _block_weights(n: int, k: int) -> Floats:
+    """List the weights w(s−1) + w(s) of the places in a row, `(n − k + 1, 2**k)`, by how many high bits it has."""
+    by_size: Floats = np.take(_term_weights(n), np.arange(n - k + 1)[:, None] + coalition_sizes(k))
+    return by_size
 
 
-def _sums_with_player(terms: Array, n: int, *, xp: Namespace = np) -> Array:
+@functools.lru_cache(maxsize=4)
+def _rows_by_size(bits: int) -> list[list[int]]:
+    """List the rows with s bits set, for s = 0..bits."""
+    sizes = coalition_sizes(bits)
+    return [np.flatnonzero(sizes == size).tolist() for size in range(bits + 1)]
+
+
+def _term_weights(n: int) -> list[float]:
+    """List w(s−1) + w(s) for s = 0..n."""
+    return [inside + outside for inside, outside in zip(*size_weights(n), strict=True)]
+
+
+def sums_with_player(terms: Array, n: int, *, xp: Namespace = np) -> Array:
     """Sum terms `(..., 2**n)` over the coalitions of every player, Σ_{S∋i}: `(..., n)`.
 
     The upper half sums to the last player's; adding the halves leaves the same problem without that player.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import operator
 import sys
 from numbers import Real
@@ -11,12 +12,17 @@ from typing import Any, TypeAlias
 import array_api_compat
 import numpy as np
 
+from equilib._refusals import refuse_wrapped
+
 Array: TypeAlias = Any
 """An array of any array-API library: no shared type covers their operators and namespaces."""
 Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 Ints: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 Namespace: TypeAlias = Any
 """A module (or object) with the functions of the array API standard."""
+
+CHECKED_AT_ONCE = 2**26
+"""Values looked at together for one that is not finite: what that allocates stays small beside a large table."""
 
 
 def get_namespace(xp: Namespace | None) -> Namespace:
@@ -35,15 +41,26 @@ def get_namespace(xp: Namespace | None) -> Namespace:
         raise ValueError(f"xp must be an array module such as numpy, torch or jax.numpy, got {xp!r}") from error
 
 
-def as_floating(x: Any, name: str) -> tuple[Array, Namespace]:
+def as_floating(x: Any, name: str, *, allow_bool: bool = False) -> tuple[Array, Namespace]:
     """Read an argument as a real floating array, with the namespace to compute in.
 
-    Arrays stay in their library, on their device and in their floating dtype; integers become the library's default
-    float. Anything else (lists, scalars) becomes a NumPy array.
+    Arrays stay in their library, on their device and in their floating dtype; integers, and truth values where they are
+    allowed, become the library's default float. Anything else (lists, scalars) becomes a NumPy array.
 
     Raises:
-        ValueError: `x` holds something else than real numbers.
+        ValueError: `x` holds something else than real numbers, or is no plain array (masked, sparse).
     """
+    x, xp = as_numbers(x, name, allow_bool=allow_bool)
+    return xp.astype(x, floating_dtype(x, xp=xp), copy=False), xp
+
+
+def as_numbers(x: Any, name: str, *, allow_bool: bool = False) -> tuple[Array, Namespace]:
+    """Read an argument as :func:`as_floating` does, but leave integers and truth values what they are.
+
+    Raises:
+        ValueError: `x` holds something else than real numbers, or is no plain array (masked, sparse).
+    """
+    refuse_wrapped(x, name)
     xp: Namespace
     if is_torch_array(x):
         # array_namespace() and is_array_api_obj() would find the same, but torch.compile warns at their caches.
@@ -52,36 +69,87 @@ def as_floating(x: Any, name: str) -> tuple[Array, Namespace]:
         xp = torch_namespace
     elif not isinstance(x, (list, tuple)) and array_api_compat.is_array_api_obj(x):
         xp = array_api_compat.array_namespace(x)
-        x = xp.asarray(x)  # a NumPy scalar is not an array yet
+        if isinstance(x, (np.ndarray, np.generic)):
+            x = xp.asarray(x)  # a scalar is no array yet; in other libraries this may copy to the current device
     else:
         xp = get_namespace(None)
         try:
-            x = xp.asarray(x)
-        except ValueError as error:
-            raise ValueError(f"{name} must be an array of real numbers, got a ragged {type(x).__name__}") from error
-    if x.dtype == object or not xp.isdtype(x.dtype, ("real floating", "integral")):
+            x = np.asarray(x)
+        except (TypeError, ValueError, RuntimeError) as error:
+            # Scalars of other libraries may refuse to leave their device, or their gradient.
+            what = "a ragged" if "inhomogeneous" in str(error) else f"what NumPy cannot read ({error}) in a"
+            raise ValueError(f"{name} must be an array of real numbers, got {what} {type(x).__name__}") from error
+    kinds = ("real floating", "integral", "bool") if allow_bool else ("real floating", "integral")
+    if x.dtype == object or not xp.isdtype(x.dtype, kinds) or "float8" in str(x.dtype) or "float4" in str(x.dtype):
         raise ValueError(f"{name} must hold real numbers, got dtype {x.dtype}")
-    if not xp.isdtype(x.dtype, "real floating"):
-        x = xp.astype(x, xp.__array_namespace_info__().default_dtypes()["real floating"])
+    if is_dask_array(x) and any(math.isnan(length) for length in x.shape):
+        raise ValueError(f"{name} must have a known shape, got {x.shape}: call its compute_chunk_sizes()")
     return x, xp
 
 
-def as_floating_like(x: Any, name: str, like: Array, *, xp: Namespace) -> Array:
-    """Read a second argument into the library and dtype of the first, `like`.
+def floating_dtype(x: Array, *, xp: Namespace) -> Any:
+    """Name the floating dtype of what is computed from `x`: its own, or the default of its library and device."""
+    if xp.isdtype(x.dtype, "real floating"):
+        return x.dtype
+    device = None if is_torch_array(x) else device_of(x)  # torch's default is the same everywhere
+    return xp.__array_namespace_info__().default_dtypes(device=device)["real floating"]
 
-    Lists and arrays of another library move to its device; arrays of the same library stay where they are.
+
+def wide_dtype(x: Array, *, xp: Namespace) -> Any:
+    """Name the dtype to add up in beside `x`: float64 where its library and device have it, else float32."""
+    if has_float64(xp, device_of(x)):
+        return xp.float64
+    return xp.float32
+
+
+def has_float64(xp: Namespace, device: Any) -> bool:
+    """Tell whether arrays of a library may be float64 on a device; jax has none unless told to."""
+    if array_api_compat.is_jax_namespace(xp):  # it would warn, and give float32
+        return bool(sys.modules["jax"].config.jax_enable_x64)
+    try:
+        xp.empty((0,), dtype=xp.float64, device=device)
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError):
+        return False
+    return True
+
+
+def as_floating_like(x: Any, name: str, like: Array, *, xp: Namespace) -> Array:
+    """Read a second argument, a list or an array of any library, into library, device and dtype of the first, `like`.
 
     Raises:
-        ValueError: `x` holds something else than real numbers.
+        ValueError: `x` holds something else than real numbers, or is no plain array.
     """
     if not isinstance(x, (list, tuple)):
         x, own = as_floating(x, name)
-        if own is xp:
-            return xp.astype(x, like.dtype)
+        return move_to(x, own, like, xp=xp)
+    refuse_wrapped(x, name)
     try:
         return xp.asarray(x, dtype=like.dtype, device=device_of(like))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{name} must be an array of real numbers, got a malformed {type(x).__name__}") from error
+
+
+def move_to(x: Array, own: Namespace, like: Array, *, xp: Namespace, dtype: Any = None) -> Array:
+    """Copy `x` of the library `own` into the library, device and dtype of `like`; nothing if it is all that already.
+
+    Devices give their arrays away only when asked in their own words, so another library's are copied by way of NumPy.
+    """
+    dtype = like.dtype if dtype is None else dtype
+    if own is not xp:
+        return xp.asarray(to_host(x), dtype=dtype, device=device_of(like))
+    x = xp.astype(x, dtype, copy=False)
+    device = device_of(like)
+    return x if device is None or is_traced(x) or device_of(x) == device else array_api_compat.to_device(x, device)
+
+
+def to_host(x: Any) -> Any:
+    """Copy an array of any library to NumPy, as far as it is no number of Python's own."""
+    if is_torch_array(x):
+        x = x.detach().cpu()
+        return (x.double() if x.is_floating_point() else x).numpy()  # NumPy has no bfloat16
+    if array_api_compat.is_cupy_array(x):
+        return x.get()
+    return np.asarray(x)
 
 
 def move_axis_last(x: Array, axis: int, name: str, *, xp: Namespace) -> Array:
@@ -136,19 +204,29 @@ def require_finite(x: Array, name: str, *, xp: Namespace) -> None:
     Raises:
         ValueError: `x` is not finite.
     """
-    finite = xp.isfinite(x)
-    everywhere = xp.all(finite)
-    # Under jax.jit even a constant becomes a tracer once it is computed with: look at the result.
-    if not is_traced(everywhere) and not everywhere:
-        raise ValueError(f"{name} must be finite, got {float(x[~finite][0])} in an array of shape {tuple(x.shape)}")
+    if not xp.isdtype(x.dtype, "real floating"):
+        return
+    flat = xp.reshape(x, (-1,)) if x.ndim != 1 else x
+    size = flat.shape[0]
+    for start in range(0, max(size, 1), CHECKED_AT_ONCE):
+        part = flat if size <= CHECKED_AT_ONCE else flat[start : start + CHECKED_AT_ONCE]
+        finite = xp.isfinite(part)
+        everywhere = xp.all(finite)
+        # Under jax.jit even a constant becomes a tracer once it is computed with: look at the result.
+        if is_traced(everywhere):
+            return
+        if not everywhere:
+            # Not part[~finite]: boolean indexing is optional.
+            first = float(part[int(xp.argmin(xp.astype(finite, xp.int8)))])
+            raise ValueError(f"{name} must be finite, got {first} in an array of shape {tuple(x.shape)}")
 
 
 def is_traced(x: Array) -> bool:
-    """Tell whether `x` stands for a value that is not known yet (jax, torch.func, torch.compile)."""
+    """Tell whether `x` stands for a value that is not known yet (jax, torch.func, torch.compile, the device meta)."""
     if is_torch_array(x):
         torch = sys.modules["torch"]
         # torch.func has no public test for being inside a transform.
-        return bool(torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(x))
+        return bool(torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(x) or x.is_meta)
     jax = sys.modules.get("jax")
     return jax is not None and isinstance(x, jax.core.Tracer)
 
@@ -159,9 +237,34 @@ def is_torch_array(x: Any) -> bool:
     return torch is not None and isinstance(x, torch.Tensor)
 
 
+def is_dask_array(x: Any) -> bool:
+    """Tell whether `x` is an array of dask, in words that torch.compile understands."""
+    dask = sys.modules.get("dask.array")
+    return dask is not None and isinstance(x, dask.Array)
+
+
 def device_of(x: Array) -> Any:
     """Return the device to create arrays on that will meet `x`; None while jax decides that itself."""
-    return x.device if is_torch_array(x) else array_api_compat.device(x)
+    if is_torch_array(x):
+        return x.device
+    device = array_api_compat.device(x)
+    # What is spread over several devices meets what was put on none by name.
+    return None if array_api_compat.is_jax_array(x) and hasattr(device, "device_set") else device
+
+
+def wait_for_device(x: Any) -> None:
+    """Wait until what was asked for on the current stream of the device of `x` is done; CPUs have nothing pending."""
+    if is_torch_array(x):
+        if x.device.type not in ("cpu", "meta"):
+            sys.modules["torch"].accelerator.current_stream(x.device).synchronize()
+    elif array_api_compat.is_cupy_array(x):
+        with x.device:
+            sys.modules["cupy"].cuda.get_current_stream().synchronize()
+
+
+def keep(x: Array) -> Array:
+    """Compute `x` now if it is only described, as dask's arrays are: both the check and the caller will need it."""
+    return x.persist() if is_dask_array(x) else x
 
 
 def stop_gradient(x: Array) -> Array:
@@ -173,8 +276,33 @@ def stop_gradient(x: Array) -> Array:
     return x
 
 
-def ignore_overflow(x: Array) -> contextlib.AbstractContextManager[Any]:
-    """Silence NumPy's warnings where a finite check of the result follows; torch has none, and cannot compile this."""
-    if is_torch_array(x):
+def beside(x: Array) -> contextlib.AbstractContextManager[Any]:
+    """Compute on the device of `x` and in the dtypes that are written, whatever is current around the caller.
+
+    torch.autocast would round sums and products to half precision; cupy makes arrays on the current device, and
+    array-api-compat drops the device it is asked for.
+    """
+    if isinstance(x, np.ndarray):
         return contextlib.nullcontext()
-    return np.errstate(over="ignore", invalid="ignore")
+    if is_torch_array(x):
+        torch = sys.modules["torch"]
+        if torch.is_autocast_enabled(x.device.type):
+            autocast: contextlib.AbstractContextManager[Any] = torch.autocast(x.device.type, enabled=False)
+            return autocast
+    elif array_api_compat.is_cupy_array(x):
+        device: contextlib.AbstractContextManager[Any] = x.device
+        return device
+    return contextlib.nullcontext()
+
+
+def ignore_overflow(x: Array) -> contextlib.AbstractContextManager[Any]:
+    """Compute :func:`beside` `x`, without NumPy's warnings where a finite check of the result follows.
+
+    Only NumPy has any, and torch cannot compile what silences them.
+    """
+    if is_torch_array(x):
+        return beside(x)
+    stack = contextlib.ExitStack()
+    stack.enter_context(np.errstate(over="ignore", invalid="ignore"))
+    stack.enter_context(beside(x))
+    return stack

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,15 @@ def coalition_sizes(n: int) -> Ints:
 
 def spread_by_size(weights: list[float], like: Array, *, xp: Namespace) -> Array:
     """Give every coalition of s players `weights[s]`, s = 0..n: `(2**n,)`, dtype and device of `like`. Traceable."""
-    sizes = xp.asarray([0], device=device_of(like))
-    for _ in weights[1:]:
+    n, device = len(weights) - 1, device_of(like)
+    # The sum of two broadcast halves: a compiler would compute a whole table of constants before it runs anything.
+    low, high = (_traceable_sizes(bits, xp=xp, device=device) for bits in ((n + 1) // 2, n // 2))
+    sizes = xp.reshape(high[:, None] + low[None, :], (2**n,))
+    return xp.take(xp.asarray(weights, dtype=like.dtype, device=device), sizes)
+
+
+def _traceable_sizes(n: int, *, xp: Namespace, device: Any) -> Array:
+    sizes = xp.asarray([0], device=device)
+    for _ in range(n):
         sizes = xp.concat([sizes, sizes + 1])  # the next player is absent in the first half, present in the second
-    return xp.take(xp.asarray(weights, dtype=like.dtype, device=device_of(like)), sizes)
+    return sizes

@@ -9,7 +9,9 @@ from equilib._namespace import (
     Namespace,
     as_floating,
     as_floating_like,
+    beside,
     is_traced,
+    keep,
     move_axis,
     move_axis_last,
     require_finite,
@@ -43,7 +45,8 @@ def contribution_shares(shapley: Any, *, axis: int = -1) -> Array:
         array([0.75, 0.25, 0.  ])
     """
     x, xp = _read_contributions(shapley, axis)
-    return move_axis(shares_last(x, xp=xp), -1, axis, xp=xp)
+    with beside(x):
+        return move_axis(shares_last(x, xp=xp), -1, axis, xp=xp)
 
 
 def edm(shapley: Any, *, target: Any = None, axis: int = -1) -> Array:
@@ -79,8 +82,9 @@ def edm(shapley: Any, *, target: Any = None, axis: int = -1) -> Array:
         0.1
     """
     x, xp = _read_contributions(shapley, axis)
-    eta = _read_target(target, x, axis, xp=xp)
-    return xp.sum(xp.abs(eta - shares_last(x, xp=xp)), axis=-1)
+    with beside(x):
+        eta = _read_target(target, x, axis, xp=xp)
+        return xp.sum(xp.abs(eta - shares_last(x, xp=xp)), axis=-1)
 
 
 def shares_last(x: Array, *, xp: Namespace) -> Array:
@@ -103,6 +107,7 @@ def _read_contributions(shapley: Any, axis: int) -> tuple[Array, Namespace]:
     x = move_axis_last(x, axis, "shapley", xp=xp)
     if x.shape[-1] == 0:
         raise ValueError(f"shapley must hold at least one modality along axis {axis}, got a length of 0")
+    x = keep(x)
     require_finite(x, "shapley", xp=xp)
     return x, xp
 

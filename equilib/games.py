@@ -9,14 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from equilib._namespace import Array, as_floating, as_int, device_of
+from equilib._voting import MAX_STEPS, as_fraction_exactly, chances_to_decide
 from equilib.shapley import coalitions as all_coalitions
 from equilib.shapley import shapley_values
+
+MAX_TABULATED = 24
+"""Seats of a vote whose coalitions can be listed, where its weights are no multiples of one step."""
 
 
 @runtime_checkable
@@ -123,10 +128,38 @@ class Airport:
 
 @dataclass(frozen=True)
 class WeightedVoting:
-    """A motion passes if the votes for it exceed the quota: v(S) = 1 if Σ_{i∈S} w_i > q, else 0. Integer weights."""
+    """A motion passes if the votes for it exceed the quota: v(S) = 1 if Σ_{i∈S} w_i > q, else 0.
 
-    weights: Sequence[int]
+    With `inclusive=True` the quota itself is enough: v(S) = 1 if Σ_{i∈S} w_i ≥ q. Numbers are taken as they are
+    written: 0.1 is a tenth, so that 0.1 and 0.2 meet a quota of 0.3 and do not exceed it, in every library.
+
+    Attributes:
+        weights: votes of each seat, real numbers from 0.
+        quota: what the votes are compared with, a real number.
+        inclusive: whether a motion passes whose votes are equal to the quota.
+
+    Raises:
+        ValueError: a weight is negative or, like the quota, no finite real number; there is no seat; `inclusive` is
+            neither True nor False.
+
+    Example:
+        >>> WeightedVoting((50, 49, 1), 51, inclusive=True).shapley_values.round(4)
+        array([0.6667, 0.1667, 0.1667])
+    """
+
+    weights: Sequence[float]
     quota: float
+    inclusive: bool = False
+
+    def __post_init__(self) -> None:
+        if not len(self.weights):
+            raise ValueError("weights must list at least one seat, got none")
+        for seat, weight in enumerate(self.weights):
+            if as_fraction_exactly(weight, f"weights[{seat}]") < 0:
+                raise ValueError(f"weights must not be negative, got {weight} for seat {seat}")
+        as_fraction_exactly(self.quota, "quota")
+        if not isinstance(self.inclusive, bool):
+            raise ValueError(f"inclusive must be True or False, got {self.inclusive!r}")
 
     @property
     def n_players(self) -> int:
@@ -135,30 +168,47 @@ class WeightedVoting:
 
     @cached_property
     def shapley_values(self) -> np.ndarray[Any, Any]:
-        """Count the coalitions by size and weight (Mann & Shapley, 1962), without each player in turn: exact."""
-        n, total = self.n_players, sum(self.weights)
-        # Divided by C(n-1, s), the counts of sizes s are probabilities: no integer grows beyond float64's reach.
-        values = []
-        for player, own in enumerate(self.weights):
-            chance = np.zeros((n, total + 1))
-            chance[0, 0] = 1.0
-            for k, weight in enumerate(w for i, w in enumerate(self.weights) if i != player):
-                # chance[s, x]: probability that s of the first k players, drawn at random, weigh x.
-                sizes = np.arange(1, k + 2)[:, None] / (k + 1)
-                with_it = np.zeros((k + 1, total + 1))
-                with_it[:, weight:] = chance[: k + 1, : total + 1 - weight]
-                chance[: k + 2] *= 1 - np.arange(k + 2)[:, None] / (k + 1)
-                chance[1 : k + 2] += with_it * sizes
-            before = np.arange(total + 1)
-            pivotal = (before <= self.quota) & (before + own > self.quota)
-            values.append(chance[:, pivotal].sum() / n)
-        return np.asarray(values)
+        """How probable it is that a seat turns the motion, when all arrive in random order.
+
+        Raises:
+            ValueError: the weights are too large, or too fine, to be counted in steps.
+        """
+        weights, needed = self._in_steps
+        if sum(weights) <= MAX_STEPS:
+            return chances_to_decide(weights, needed)
+        if self.n_players > MAX_TABULATED:
+            raise ValueError(
+                f"weights must add up to at most {MAX_STEPS} of the largest step that divides them all, where there "
+                f"are more than {MAX_TABULATED} seats, got {sum(weights)}"
+            )
+        return np.asarray(shapley_values(self(all_coalitions(self.n_players))))
+
+    @cached_property
+    def _in_steps(self) -> tuple[list[int], int]:
+        """Count weights, and the votes needed at least, in the largest step that all weights are multiples of."""
+        weights = [as_fraction_exactly(weight, "weights") for weight in self.weights]
+        step = Fraction(math.gcd(*(w.numerator for w in weights)), math.lcm(*(w.denominator for w in weights)))
+        steps = [int(weight / step) if step else 0 for weight in weights]
+        quota = as_fraction_exactly(self.quota, "quota") / (step or 1)
+        needed = math.ceil(quota) if self.inclusive else math.floor(quota) + 1
+        return steps, min(max(needed, 0), sum(steps) + 1)
 
     def __call__(self, coalitions: Array) -> Array:
         """Hold the vote."""
-        members, weights = _numbers(coalitions, self.weights)
+        weights, needed = self._in_steps
+        members, _ = _numbers(coalitions, 0.0)
         xp = as_floating(members, "members")[1]
-        return xp.astype(members @ weights > self.quota, weights.dtype)
+        # Digits so small that the library's float adds up those of all seats exactly.
+        base = 2 ** (-round(math.log2(xp.finfo(members.dtype).eps)) - len(weights).bit_length())
+        digits = 1 + max(sum(weights) + 1, 1).bit_length() // (base.bit_length() - 1)
+        columns = [[weight // base**place % base for weight in weights] for place in range(digits)]
+        reached, carry = xp.ones(members.shape[:-1], dtype=xp.bool, device=device_of(members)), 0.0
+        for place, column in enumerate(columns):
+            votes = members @ _numbers(coalitions, column)[1] + carry
+            carry = xp.floor(votes / base)
+            votes, wanted = votes - carry * base, float(needed // base**place % base)
+            reached = (votes > wanted) | ((votes == wanted) & reached)
+        return xp.astype(reached, members.dtype)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,11 @@ from equilib._namespace import (
     as_floating,
     as_fraction,
     as_int,
+    as_numbers,
+    beside,
     device_of,
     get_namespace,
+    move_to,
     require_finite,
     stop_gradient,
 )
@@ -112,10 +115,10 @@ def shapley_schedule(
     require_finite(x, "shapley", xp=xp)
     draw_order, to_strong = _get_policy(policy)
     n_updates = _read_n_updates(n_updates, x.shape[-1])
-    step = xp.zeros((), dtype=xp.int32, device=device_of(x))
-    return Schedule(
-        draw_order(x, _read_key(seed, policy), step, xp), _apportion(x, n_updates, to_strong=to_strong, xp=xp)
-    )
+    with beside(x):
+        step = xp.zeros((), dtype=xp.int32, device=device_of(x))
+        order = draw_order(x, _read_key(seed, policy), step, xp)
+        return Schedule(order, _apportion(x, n_updates, to_strong=to_strong, xp=xp))
 
 
 def shapley_scheduler(
@@ -181,16 +184,19 @@ def shapley_scheduler(
             raise ValueError(f"shapley must have shape ({n},), got {tuple(x.shape)}")
         require_finite(x, "shapley", xp=xp)
         x = stop_gradient(x)  # a schedule has none, and the state must not keep the graphs of all steps
-        step = xp.asarray(state.step, dtype=xp.int32, device=device_of(x))
-        past = xp.asarray(state.average, dtype=x.dtype, device=device_of(x))
-        average = xp.where(step == 0, x, weight * past + (1 - weight) * x)
-        return SchedulerState(xp.asarray(step + 1), average)
+        average, own = as_numbers(state.average, "state.average")  # of the library of what was measured last
+        with beside(x):
+            step = move_to(as_numbers(state.step, "state.step")[0], own, x, xp=xp, dtype=xp.int32)
+            past = move_to(average, own, x, xp=xp)
+            average = xp.where(step == 0, x, weight * past + (1 - weight) * x)
+            return SchedulerState(xp.asarray(step + 1), average)
 
     def schedule(state: SchedulerState) -> Schedule:
         average, xp = as_floating(state.average, "state.average")
-        step = xp.asarray(state.step, dtype=xp.int32, device=device_of(average))
-        updates = _apportion(average, total, to_strong=to_strong, xp=xp)
-        return Schedule(draw_order(average, key, step, xp), updates)
+        with beside(average):
+            step = xp.asarray(state.step, dtype=xp.int32, device=device_of(average))
+            updates = _apportion(average, total, to_strong=to_strong, xp=xp)
+            return Schedule(draw_order(average, key, step, xp), updates)
 
     return Scheduler(init, update, schedule)
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from equilib._exact import exact_shapley
+import numpy as np
+
+from equilib._exact import exact_shapley, launch_checked
 from equilib._namespace import (
     Array,
     Namespace,
-    as_floating,
     as_int,
+    as_numbers,
+    floating_dtype,
     get_namespace,
     ignore_overflow,
+    keep,
     move_axis,
     move_axis_last,
     require_finite,
@@ -42,9 +46,11 @@ def coalitions(n: int, *, xp: Namespace | None = None) -> Array:
     n = as_int(n, "n")
     if not 1 <= n <= MAX_PLAYERS:
         raise ValueError(f"n must be from 1 to {MAX_PLAYERS}, got {n}")
-    xp = get_namespace(xp)
-    rows, players = xp.arange(2**n), xp.arange(n)
-    return (rows[:, None] >> players[None, :]) % 2 == 1
+    xp = np if xp is None else get_namespace(xp)
+    # A column is its player's absence and presence, repeated: no integers, which take 8 times the memory.
+    bit = xp.asarray([False, True])
+    columns = [xp.broadcast_to(bit[None, :, None], (2 ** (n - 1 - i), 2, 2**i)) for i in range(n)]
+    return xp.stack([xp.reshape(column, (2**n,)) for column in columns], axis=1)
 
 
 def shapley_values(values: Any, *, axis: int = -1) -> Array:
@@ -55,7 +61,7 @@ def shapley_values(values: Any, *, axis: int = -1) -> Array:
 
     Args:
         values: `(..., 2**n)` real, the coalition values v(S) along `axis` in the order of :func:`coalitions`; the
-            other dimensions are a batch. Integers are computed in the library's default float.
+            other dimensions are a batch. Integers and truth values are computed in the library's default float.
         axis: dimension of `values` that lists the coalitions.
 
     Returns:
@@ -75,25 +81,43 @@ def shapley_values(values: Any, *, axis: int = -1) -> Array:
         >>> shapley_values([0, 0, 0, 1, 0, 1, 0, 1]).round(4)
         array([0.6667, 0.1667, 0.1667])
     """
-    table, n, xp = read_table(values, axis)
+    table, n, xp = _read(values, axis)
     with ignore_overflow(table):
-        shapley = exact_shapley(table, n, xp=xp)
-    # NaN or infinity anywhere reaches all n results: checking those spares a pass over the 2**n inputs.
+        checked = launch_checked(table, n, xp=xp)
+        shapley, finite = checked or (keep(exact_shapley(table, n, xp=xp)), False)
+        if not finite:
+            require_finite_result(shapley, table, xp=xp)
+        return move_axis(shapley, -1, axis, xp=xp)
+
+
+def require_finite_result(result: Array, table: Array, *, xp: Namespace) -> None:
+    """Check a table by what was computed from it: NaN or infinity anywhere reaches every result.
+
+    That spares a pass over the 2**n inputs.
+
+    Raises:
+        ValueError: `table` is not finite, or has differences that its dtype cannot hold.
+    """
     try:
-        require_finite(shapley, "values", xp=xp)
+        require_finite(result, "values", xp=xp)
     except ValueError as error:
         require_finite(table, "values", xp=xp)
-        raise ValueError(f"values must have differences that {table.dtype} can hold, got an overflow") from error
-    return move_axis(shapley, -1, axis, xp=xp)
+        raise ValueError(f"values must have differences that {result.dtype} can hold, got an overflow") from error
 
 
 def read_table(values: Any, axis: int) -> tuple[Array, int, Namespace]:
-    """Read a coalition table: values `(..., 2**n)` with the coalitions last, n, and their namespace.
+    """Read a coalition table: floating values `(..., 2**n)` with the coalitions last, n, and their namespace.
 
     Raises:
-        ValueError: the length along `axis` is not a power of two from 2 up.
+        ValueError: the length along `axis` is not a power of two from 2 up, or `values` are not real.
     """
-    table, xp = as_floating(values, "values")
+    table, n, xp = _read(values, axis)
+    return xp.astype(table, floating_dtype(table, xp=xp), copy=False), n, xp
+
+
+def _read(values: Any, axis: int) -> tuple[Array, int, Namespace]:
+    """Read a coalition table in its own dtype: a large one of integers would become 8 times as large."""
+    table, xp = as_numbers(values, "values", allow_bool=True)
     table = move_axis_last(table, axis, "values", xp=xp)
     length = table.shape[-1]
     n = length.bit_length() - 1

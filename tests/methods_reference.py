@@ -171,7 +171,8 @@ class OGMGE:
             if m in s and others and s[m] > mean(others):
                 k = 1 - tanh(self.alpha * s[m] / mean(others))
             for parameter in encoder.parameters():
-                g = parameter.grad
+                if (g := parameter.grad) is None:  # nobody in the batch needs this encoder
+                    continue
                 spread = ((g - g.mean()) ** 2).sum() / max(g.numel() - 1, 1)
                 parameter.grad = k * g + (spread.sqrt() * torch.randn_like(g) if g.numel() > 1 else 0)
         return loss.item()

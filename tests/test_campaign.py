@@ -197,7 +197,8 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path):
 
 
 def test_the_document_says_what_the_lines_say():
-    lines = [line_of(v, seed=s, accuracy=a) for v, a in (("equilib", 0.95), ("joint", 0.9)) for s in (0, 1, 2)]
+    accuracies = {"equilib": 0.95, "joint": 0.9, plan.at_plain_rate("joint"): 0.92}
+    lines = [line_of(v, seed=s, accuracy=a) for v, a in accuracies.items() for s in (0, 1, 2)]
     lines += [line_of(plan.REFERENCE, seed=s, accuracy=0.95, experiment="order") for s in (0, 1, 2)]
     other = plan.REFERENCE.replace(":", ":policy=random:")
     lines += [line_of(other, seed=s, accuracy=0.94, experiment="order") for s in (0, 1, 2)]
@@ -206,8 +207,10 @@ def test_the_document_says_what_the_lines_say():
     text = results.document(
         lines, {"cells": {"joint": {"joint": 1.0, "joint:fusion=memory": 0.5}}}, None, baselines=False
     )
-    assert "| `equilib` | **95.0** | 1.50 | +5.00 ± 0.00 |" in text  # as accurate as the reference
-    assert "seen on test" in text
+    assert "| `equilib` | **95.0** | 1.00 | +3.00 ± 0.00 |" in text  # all at the plain command's rate
+    assert f"| `{plan.REFERENCE}` | **95.0** | 1.00 | +5.00 ± 0.00 |" in text  # each at its own
+    assert "Seeds: 3 on cells." in text
+    assert "seen on test first" in text
     assert f"| `{other}` | +1.00 ± 0.00 |" in text
     assert "| cells | b | 61.0 | 60.0 | 60.0 |" in text
     assert "- `mla` on cells, seed 0: InputError: no" in text

@@ -26,8 +26,11 @@ def test_numpy_work_loads_no_framework():
         "phi = equilib.shapley_values([0, 1, 2, 4])\n"
         "equilib.edm(phi), equilib.shapley_schedule(phi, policy='random')\n"
         "equilib.expected_when_missing([0, 1, 2, 4], 0.5), equilib.coalitions(3)\n"
+        "equilib.shapley_interactions([0, 1, 2, 4]), equilib.pairwise_synergy([0, 1, 2, 4])\n"
         "init, update, schedule = equilib.shapley_scheduler(2)\n"
         "schedule(update(init(), phi))\n"
+        "import numpy as np; data = {'a': np.arange(4.0), 'b': np.ones(4)}, np.arange(4) // 2\n"
+        "str(equilib.audit(lambda x: x['a'] > 1.5, data))\n"
         "print(*{name.partition('.')[0] for name in sys.modules})"
     )
     assert set(run(code).split()).isdisjoint(FRAMEWORKS)
@@ -45,15 +48,20 @@ def test_import_adds_only_numpy_and_array_api_compat():
 
 def test_public_names():
     assert set(equilib.__all__) == {
+        "Audit",
         "Schedule",
         "Scheduler",
         "SchedulerState",
         "ShapleyEstimate",
+        "audit",
+        "banzhaf_values",
         "coalitions",
         "contribution_shares",
         "edm",
         "estimate_shapley",
         "expected_when_missing",
+        "pairwise_synergy",
+        "shapley_interactions",
         "shapley_schedule",
         "shapley_scheduler",
         "shapley_values",

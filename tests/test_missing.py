@@ -6,6 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import reference
+import torch
 from conftest import SIZES, Kind, to_numpy
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -22,6 +23,55 @@ def test_agrees_with_the_definition(kind: Kind, n, data, rate):
     actual = expected_when_missing(kind.array(table), rate)
     assert kind.owns(actual)
     assert float(actual) == pytest.approx(float(reference.expected_when_missing(table, rate)), abs=kind.tolerance)
+
+
+@given(n=SIZES, data=st.data())
+def test_agrees_with_the_definition_for_rates_of_their_own(kind: Kind, n, data):
+    table = data.draw(st.lists(numbers, min_size=2**n, max_size=2**n))
+    own = data.draw(st.lists(st.floats(0, 0.875, width=32), min_size=n, max_size=n))
+    own[0] = data.draw(st.sampled_from([own[0], 1.0 if n > 1 else 0.0, 0.0]))
+    actual = expected_when_missing(kind.array(table), kind.array(own))
+    assert kind.owns(actual)
+    assert float(actual) == pytest.approx(float(reference.expected_when_missing(table, own)), abs=10 * kind.tolerance)
+    assert float(expected_when_missing(table, own)) == pytest.approx(float(actual), abs=10 * kind.tolerance)
+
+
+def test_what_is_always_missing_might_as_well_not_be_there():
+    table = [9.0, 0.5, 0.25, 0.75, 0.125, 0.625, 0.375, 1.0]
+    assert float(expected_when_missing(table, [0.5, 0.25, 1.0])) == float(expected_when_missing(table[:4], [0.5, 0.25]))
+    assert float(expected_when_missing(table, [1.0, 1.0, 0.5])) == table[4]
+
+
+def test_nearly_everything_missing_keeps_its_digits():
+    own = [1 - 1e-12, 1 - 3e-12]
+    assert float(expected_when_missing([9, 0.2, 0.4, 9], own)) == pytest.approx(0.25 * 0.2 + 0.75 * 0.4, rel=1e-3)
+
+
+def test_rates_have_a_gradient():
+    table, own, step = [0.1, 0.8, 0.6, 0.9], np.asarray([0.25, 0.0]), 1e-6
+    leaf = torch.tensor(own, requires_grad=True)
+    expected_when_missing(torch.tensor(table, dtype=torch.float64), leaf).backward()
+    slopes = [
+        (expected_when_missing(table, own + d) - expected_when_missing(table, own)) / step for d in step * np.eye(2)
+    ]
+    np.testing.assert_allclose(leaf.grad, slopes, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rate", "message"),
+    [
+        ([0.5], r"rate must be a number or 2 of them, one per player, got shape \(1,\)"),
+        ([[0.5, 0.5]], r"rate must be a number or 2 of them, one per player, got shape \(1, 2\)"),
+        ([0.5, 1.5], r"rate must be in \[0, 1\] for every player, got 1.5"),
+        ([-0.5, 0.5], r"rate must be in \[0, 1\] for every player, got -0.5"),
+        ([1.0, 1.0], "rate must be below 1 for a player at least, or nothing is left, got 1 for all"),
+        ([0.5, math.nan], r"rate must be finite, got nan in an array of shape \(2,\)"),
+        (["a", "b"], "rate must be an array of real numbers, got a malformed list"),
+    ],
+)
+def test_rejects_rates(rate, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        expected_when_missing([0, 1, 2, 3], rate)
 
 
 @given(n=st.integers(1, 8), rate=rates, value=numbers)
@@ -73,7 +123,6 @@ def test_rejects_a_rate(rate):
         ([0, 1, 2], -1, r"values must list 2\*\*n coalitions \(n >= 1\) along axis -1, got a length of 3"),
         ([0, math.nan], -1, r"values must be finite, got nan in an array of shape \(2,\)"),
         ([0, 1], 2, r"axis must be from -1 to 0 for values of shape \(2,\), got 2"),
-        ([False, True], -1, "values must hold real numbers, got dtype bool"),
     ],
 )
 def test_rejects_values(values, axis, message):

@@ -16,9 +16,11 @@ from equilib.estimators import ESTIMATORS
 from equilib.schedule import POLICIES
 from equilib_torch import TrainOptions, fit, load_dataset, summarise
 from equilib_torch.commands.compare import compare_command
+from equilib_torch.commands.prepare import read_arguments
 from equilib_torch.commands.train import train_command
 from equilib_torch.comparison.variants import read_variant
 from equilib_torch.data import DATASETS
+from equilib_torch.data.public import PUBLIC
 from equilib_torch.methods import METHODS
 from equilib_torch.network import ENCODERS, FUSIONS
 from equilib_torch.training.evaluation import VALUES
@@ -58,6 +60,7 @@ def test_every_example_has_its_output(name):
 @pytest.mark.parametrize(("code", "output"), EXAMPLES)
 def test_example(code, output, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)  # examples may write files
+    monkeypatch.setenv("EQUILIB_CACHE", str(tmp_path / "cache"))
     exec(compile(code, "guide", "exec"), {"__name__": "__main__"})
     assert capsys.readouterr().out == output
 
@@ -90,7 +93,7 @@ def test_set_up_commands_are_those_the_checks_run():
 
 
 def test_every_command_is_checked():
-    ours = r"equilib (train|compare) |python -m benchmarks\.|asv |python3 -m venv "
+    ours = r"equilib (train|compare|prepare) |python -m benchmarks\.|asv |python3 -m venv "
     assert COMMANDS
     assert [line for line in COMMANDS if not re.match(ours, line)] == []
 
@@ -114,6 +117,13 @@ def test_training_commands_parse(tmp_path, monkeypatch):
         if "--methods" in arguments:
             for variant in arguments[arguments.index("--methods") + 1].split(","):
                 assert read_variant(variant, TrainOptions()).name == variant
+
+
+def test_preparing_commands_parse():
+    commands = [arguments for _, arguments in arguments_of("equilib prepare")]
+    assert commands
+    for arguments in commands:
+        assert read_arguments(arguments).source
 
 
 def test_the_names_that_can_be_listed_are_complete(capsys):
@@ -147,8 +157,8 @@ def test_the_core_guide_lists_every_function_and_estimator():
 
 @pytest.mark.parametrize(
     "known",
-    [METHODS, FUSIONS, ENCODERS, VALUES, DATASETS, POLICIES],
-    ids=["methods", "fusions", "encoders", "values", "datasets", "policies"],
+    [METHODS, FUSIONS, ENCODERS, VALUES, DATASETS, PUBLIC, POLICIES],
+    ids=["methods", "fusions", "encoders", "values", "datasets", "public", "policies"],
 )
 def test_the_training_guide_names_everything_there_is_to_choose(known):
     assert [name for name in known if f"`{name}`" not in TORCH] == []

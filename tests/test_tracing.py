@@ -11,7 +11,17 @@ import torch
 from conftest import to_numpy
 
 import equilib
-from equilib import contribution_shares, edm, expected_when_missing, shapley_schedule, shapley_scheduler, shapley_values
+from equilib import (
+    banzhaf_values,
+    contribution_shares,
+    edm,
+    expected_when_missing,
+    pairwise_synergy,
+    shapley_interactions,
+    shapley_schedule,
+    shapley_scheduler,
+    shapley_values,
+)
 
 TABLE = [0.0, 0.5, 0.25, 0.625, 0.1875, 0.75, 0.5, 1.0]
 CONTRIBUTIONS = [
@@ -41,6 +51,10 @@ def everything(table):
         edm(phi),
         edm(phi, target=[0.5, 0.25, 0.25]),
         expected_when_missing(table, 0.5),
+        expected_when_missing(table, contribution_shares(phi)),
+        shapley_interactions(table),
+        pairwise_synergy(table),
+        banzhaf_values(table),
         *(x for policy in ("weak-to-strong", "fixed") for x in shapley_schedule(phi, policy=policy, n_updates=10)),
         *shapley_schedule(phi, policy="random", seed=1),
         *state,
@@ -177,7 +191,7 @@ def test_values_are_not_checked_while_tracing():
 
 
 def test_every_public_function_is_traced_above():
-    no_array_goes_in = {"coalitions", "estimate_shapley"}
+    no_array_goes_in = {"audit", "coalitions", "estimate_shapley"}
     functions = {name for name in equilib.__all__ if name.islower()} - no_array_goes_in
     source = inspect.getsource(everything)
     assert all(f"{name}(" in source for name in functions)

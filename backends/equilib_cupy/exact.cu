@@ -163,20 +163,29 @@ __device__ __forceinline__ void sum_tiles(const typename Type::Value *__restrict
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, 3)
+// Blocks per multiprocessor that registers are shared out for: which number wins, a device decides (benchmarks/gpu.py).
+#ifndef BLOCKS_FLOAT32
+#define BLOCKS_FLOAT32 3
+#endif
+#ifndef BLOCKS_FLOAT64
+#define BLOCKS_FLOAT64 3
+#endif
+
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_FLOAT32)
     sum_tiles_float32(const float *tables, const double *weights, double *partials, int n, int mid) {
     sum_tiles<Float32>(tables, weights, partials, n, mid);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, 3)
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_FLOAT64)
     sum_tiles_float64(const double *tables, const double *weights, double *partials, int n, int mid) {
     sum_tiles<Float64>(tables, weights, partials, n, mid);
 }
 
 // partials (batch, inner + 1, 2**block_bits), inner = n - block_bits -> sums (batch, n): the terms of the coalitions
-// with each player. 2**lane_bits threads share a sum, lane_bits <= block_bits. Grid: enough for all sums.
+// with each player; and bad = 0. 2**lane_bits threads share a sum, lane_bits <= block_bits. Grid: enough for all sums.
 extern "C" __global__ void __launch_bounds__(THREADS)
-    sum_blocks(const double *partials, double *sums, int n, int block_bits, int lane_bits, long long count) {
+    sum_blocks(const double *partials, double *sums, int *bad, int n, int block_bits, int lane_bits, long long count) {
+    if (blockIdx.x == 0 && threadIdx.x == 0) *bad = 0;  // before finish starts
     __shared__ double shared[THREADS];
     const int lanes = 1 << lane_bits, lane = threadIdx.x & (lanes - 1);
     const long long index = (long long)blockIdx.x * (THREADS >> lane_bits) + (threadIdx.x >> lane_bits);
@@ -197,11 +206,12 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     if (lane == 0 && index < count) sums[index] = shared[threadIdx.x];
 }
 
-// sums (batch, n) and tables (batch, 2**n) -> shapley (batch, n), count = batch * n. A thread per value: every one adds
-// up its table's sums again, which saves waiting for a thread that does it for all.
+// sums (batch, n) and tables (batch, 2**n) -> shapley (batch, n), count = batch * n, and bad: 1 if one of them is not
+// finite. A thread per value: every one adds up its table's sums again, which saves waiting for a thread that does it for
+// all. Threads that find something bad all write the same number, so they need not take turns.
 template <typename Value>
 __device__ __forceinline__ void finish(const Value *__restrict__ tables, const double *__restrict__ sums,
-                                       Value *__restrict__ shapley, int n, long long count) {
+                                       Value *__restrict__ shapley, int *__restrict__ bad, int n, long long count) {
     const long long index = (long long)blockIdx.x * THREADS + threadIdx.x;
     if (index >= count) return;
     const long long table = index / n;
@@ -211,15 +221,17 @@ __device__ __forceinline__ void finish(const Value *__restrict__ tables, const d
     for (int i = 0; i < n; ++i) mean += sums[table * n + i];
     mean /= n;
     const double equal = ((double)values[(1LL << n) - 1] - (double)values[0]) / n;
-    shapley[index] = (Value)(sums[index] - mean + equal);
+    const Value value = (Value)(sums[index] - mean + equal);
+    shapley[index] = value;
+    if (!(value - value == (Value)0)) *bad = 1;  // NaN and the infinities
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    finish_float32(const float *tables, const double *sums, float *shapley, int n, long long count) {
-    finish<float>(tables, sums, shapley, n, count);
+    finish_float32(const float *tables, const double *sums, float *shapley, int *bad, int n, long long count) {
+    finish<float>(tables, sums, shapley, bad, n, count);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    finish_float64(const double *tables, const double *sums, double *shapley, int n, long long count) {
-    finish<double>(tables, sums, shapley, n, count);
+    finish_float64(const double *tables, const double *sums, double *shapley, int *bad, int n, long long count) {
+    finish<double>(tables, sums, shapley, bad, n, count);
 }

@@ -1,8 +1,8 @@
 """Launch the kernels of exact.cu: exact Shapley values of complete tables on a GPU, every value read once.
 
-Sums are kept in float64 whatever the dtype, v(∅) is subtracted first, and the order of the additions depends on n and
-the dtype alone: the same table gives the same bits at every run, for large tables (above `PRODUCT_PLAYERS`) on every
-device. Working memory is 0.6 % of a table of 2**12 values and less of larger ones.
+Sums are kept in float64 whatever the dtype, v(∅) is subtracted first, and the order of the additions depends on n, the
+dtype and the number of tables alone: the same tables give the same bits at every run, large ones (above
+`PRODUCT_PLAYERS`) on every device. Working memory is 0.6 % of a table of 2**12 values and less of larger ones.
 """
 
 from __future__ import annotations
@@ -44,14 +44,15 @@ class BitLayout(NamedTuple):
         return min(8, self.block)
 
 
-def divide_bits(n: int, itemsize: int) -> BitLayout:
-    """Divide the n bits, for values of 4 or 8 bytes, n > `PRODUCT_PLAYERS`.
+def divide_bits(n: int, itemsize: int, batch: int = 1) -> BitLayout:
+    """Divide the n bits of `batch` tables, for values of 4 or 8 bytes, n > `PRODUCT_PLAYERS`.
 
     A block of 256 threads takes up to 64 tiles, in which each thread has 64 bytes: the more, the less its closing
-    sums weigh. At least 4096 blocks, where there are as many tiles, keep the multiprocessors evenly busy.
+    sums weigh. At least 4096 blocks, where there are as many tiles, keep the multiprocessors evenly busy; the tables
+    of a batch provide them together.
     """
     low = 12 if itemsize == 4 else 11
-    mid = min(6, max(0, n - low - 12))
+    mid = min(6, n - low, max(0, n - low - 12 + batch.bit_length() - 1))
     return BitLayout(low, mid, n - low - mid)
 
 
@@ -75,39 +76,51 @@ def shapley_values(tables: Array, n: int) -> Array:
     Source:
         `equilib._exact`; exact.cu says how the sums are divided.
     """
+    return checked_shapley_values(tables, n)[0]
+
+
+def checked_shapley_values(tables: Array, n: int) -> tuple[Array, Array]:
+    """Compute Shapley values as `shapley_values` does, and a number `(1,)` that is not 0 if one is not finite."""
     import cupy
 
     with tables.device:
         if n <= PRODUCT_PLAYERS:
-            return _multiply(tables, n, cupy)
+            shapley = _multiply(tables, n, cupy)
+            return shapley, ~cupy.isfinite(shapley).all().reshape(1)
         dtype = tables.dtype
         if dtype not in (np.float32, np.float64):
             tables = tables.astype(np.float32)
         tables = cupy.ascontiguousarray(tables)
         if tables.data.ptr % 16:
             tables = tables.copy()
-        return _launch(tables, n, cupy).astype(dtype, copy=False)
+        shapley, bad = _launch(tables, n, cupy)
+        if dtype != shapley.dtype:  # rounded to a smaller range
+            shapley = shapley.astype(dtype)
+            bad = ~cupy.isfinite(shapley).all().reshape(1)
+        return shapley, bad
 
 
-def _launch(tables: Array, n: int, cupy: Any) -> Array:
-    batch, layout = len(tables), divide_bits(n, tables.dtype.itemsize)
+def _launch(tables: Array, n: int, cupy: Any) -> tuple[Array, Array]:
+    batch, name = len(tables), tables.dtype.name
+    layout = divide_bits(n, tables.dtype.itemsize, batch)
     partials = cupy.empty((batch, layout.columns, 2**layout.block), np.float64)
     sums = cupy.empty((batch, n), np.float64)
-    shapley = cupy.empty((batch, n), tables.dtype)
+    shapley, bad = cupy.empty((batch, n), tables.dtype), cupy.empty(1, np.int32)
     if not batch:
-        return shapley
-    module, name = _module(), tables.dtype.name
-    weights = _on_device(term_weights, n, cupy.cuda.Device().id)
+        bad.fill(0)
+        return shapley, bad
+    device = cupy.cuda.Device().id
+    weights = _on_device(term_weights, n, device)
 
     def run(kernel: str, threads: int, *arguments: Any) -> None:
-        module.get_function(kernel)((-(-threads // _THREADS),), (_THREADS,), arguments)
+        _function(kernel, device)((-(-threads // _THREADS),), (_THREADS,), arguments)
 
     # The kernels' integers are an int or a long long: NumPy scalars keep their width.
     n_, mid, block, lanes = np.int32(n), np.int32(layout.mid), np.int32(layout.block), np.int32(layout.lanes)
     run(f"sum_tiles_{name}", (batch << layout.block) * _THREADS, tables, weights, partials, n_, mid)
-    run("sum_blocks", (batch * n) << layout.lanes, partials, sums, n_, block, lanes, np.int64(batch * n))
-    run(f"finish_{name}", batch * n, tables, sums, shapley, n_, np.int64(batch * n))
-    return shapley
+    run("sum_blocks", (batch * n) << layout.lanes, partials, sums, bad, n_, block, lanes, np.int64(batch * n))
+    run(f"finish_{name}", batch * n, tables, sums, shapley, bad, n_, np.int64(batch * n))
+    return shapley, bad
 
 
 def _multiply(tables: Array, n: int, cupy: Any) -> Array:
@@ -130,11 +143,17 @@ def _on_device(make: Any, n: int, device: int) -> Array:
 
 
 @functools.cache
-def _module() -> Any:
-    """Return the compiled exact.cu; cupy compiles it for each device and keeps the result on disk."""
+def _function(name: str, device: int) -> Any:
+    """Return a kernel for the current device, whose id is `device`: looking it up takes longer than a small launch."""
+    return compile_module(()).get_function(name)
+
+
+@functools.cache
+def compile_module(options: tuple[str, ...]) -> Any:
+    """Return exact.cu, compiled with the given options; cupy keeps the result on disk."""
     import cupy
 
-    return cupy.RawModule(code=read_source(), options=("-std=c++17",))
+    return cupy.RawModule(code=read_source(), options=("-std=c++17", *options))
 
 
 def read_source() -> str:

@@ -80,6 +80,12 @@ class TorchBackend:
             from equilib_torch.commands.compare import compare_command
         return compare_command(argv)
 
+    def prepare(self, argv: Sequence[str]) -> int:
+        """Run the preparing command with these arguments and return its exit code."""
+        with _naming_the_extra():
+            from equilib_torch.commands.prepare import prepare_command
+        return prepare_command(argv)
+
     def names(self, what: Listing) -> Mapping[str, str]:
         """Describe the known data sets, methods and so on, by name."""
         with _naming_the_extra():

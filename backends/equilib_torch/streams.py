@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import TextIO
 
 
@@ -42,9 +44,23 @@ def say(text: str) -> None:
         warn(f"standard output: {reason}")
 
 
+_muted: ContextVar[bool] = ContextVar("muted", default=False)
+
+
 def warn(text: str) -> None:
-    """Write a warning of one line to standard error, if that can be written to."""
-    say_aside(f"equilib: warning: {text}")
+    """Write a warning of one line to standard error, if that can be written to and warnings are wanted."""
+    if not _muted.get():
+        say_aside(f"equilib: warning: {text}")
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Do what has been done before, and warned of, without warning again."""
+    token = _muted.set(True)
+    try:
+        yield
+    finally:
+        _muted.reset(token)
 
 
 def say_aside(text: str) -> None:

@@ -31,7 +31,19 @@ AS_PLANNED = (REFERENCE, f"{DEFAULT}:rule=simultaneous:lr=0.001")
 """Ours with the learning rates that tuning chose, as for the rivals: the comparison as it was planned."""
 
 PLAIN_RATE = 3e-3
-PLAIN = (*OURS[:2], *(f"{variant}:lr={PLAIN_RATE:g}" for variant in (*OURS[2:], *RIVALS)))
+
+
+def at_plain_rate(variant: str) -> str:
+    """Name a variant at the learning rate of the plain command.
+
+    Example:
+        >>> at_plain_rate("joint:fusion=memory")
+        'joint:fusion=memory:lr=0.003'
+    """
+    return f"{variant}:lr={PLAIN_RATE:g}"
+
+
+PLAIN = (*OURS[:2], *map(at_plain_rate, (*OURS[2:], *RIVALS)))
 """All methods at the product's default learning rate, which nobody's tuning chose: what each gives as it comes."""
 
 ORDERS = ("policy=strong-to-weak", "policy=random")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -83,3 +83,11 @@ def make_options() -> Callable[..., TrainOptions]:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what tests compute out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EQUILIB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

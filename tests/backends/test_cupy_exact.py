@@ -99,9 +99,10 @@ def launches(library: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         asarray=as_fake,
         ascontiguousarray=lambda x: x if x.flags.c_contiguous else as_fake(x),
         subtract=np.subtract,
+        isfinite=np.isfinite,
     )
     monkeypatch.setitem(sys.modules, "cupy", fake)  # type: ignore[arg-type]
-    caches = exact._module, exact._on_device
+    caches = exact.compile_module, exact._function, exact._on_device
     for cache in caches:
         cache.cache_clear()
     yield log
@@ -129,7 +130,7 @@ def test_every_n(launches, n, dtype):
 @pytest.mark.parametrize("mid", range(7))
 def test_every_division_of_the_bits(launches, monkeypatch, mid, dtype):
     n, low = 18, exact.divide_bits(18, np.dtype(dtype).itemsize).low
-    monkeypatch.setattr(exact, "divide_bits", lambda n, itemsize: exact.BitLayout(low, mid, n - low - mid))
+    monkeypatch.setattr(exact, "divide_bits", lambda n, itemsize, batch: exact.BitLayout(low, mid, n - low - mid))
     tables = make_tables(2, n, dtype, seed=mid)
     found = KERNELS.shapley_values(as_fake(tables), n)
     np.testing.assert_allclose(found, reference(tables), **close_to(dtype))

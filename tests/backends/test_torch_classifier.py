@@ -279,7 +279,7 @@ WRONG = {
     "text": ({"a": np.full((2, 4), "x")}, "a: values must be bool, integer or real"),
     "objects": ({"a": np.full((2, 4), None)}, "a: values must be bool, integer or real"),
     "ragged": ({"a": [[1.0, 2.0], [3.0]]}, "a: must be one regular array"),
-    "lengths of a vector": ({"a": A, "a_length": np.ones(2, int)}, "a: only a sequence has lengths"),
+    "lengths of a vector": ({"a": A, "a_length": np.ones(2, int)}, "a: only a sequence or video has lengths"),
     "a length of 0": ({"b": B, "b_length": np.array([0, 1])}, "b: lengths must be 1 to 6"),
     "a length too long": ({"b": B, "b_length": np.array([7, 1])}, "b: lengths must be 1 to 6"),
     "a length too many": ({"b": B, "b_length": np.ones(3, int)}, "b: lengths must be 2 integers"),

@@ -21,6 +21,7 @@ from equilib import _commands
 from equilib.train import main
 from equilib_torch import TrainOptions, runs
 from equilib_torch.data import DATASETS
+from equilib_torch.data.public import PUBLIC
 from equilib_torch.methods import METHODS
 from equilib_torch.methods.base import stateless
 from equilib_torch.network import ENCODERS, FUSIONS
@@ -124,7 +125,7 @@ def test_quiet_leaves_where_it_was_written(command, tmp_path):
 
 KNOWN = {
     "backends": ["torch"],
-    "datasets": DATASETS,
+    "datasets": {**DATASETS, **PUBLIC},
     "methods": METHODS,
     "fusions": FUSIONS,
     "encoders": ENCODERS,
@@ -145,7 +146,7 @@ def test_every_kind_is_listed():
     assert set(KNOWN) == set(_commands._LISTS)
 
 
-@pytest.mark.parametrize("registry", [DATASETS, METHODS, FUSIONS, ENCODERS, VALUES])
+@pytest.mark.parametrize("registry", [DATASETS, PUBLIC, METHODS, FUSIONS, ENCODERS, VALUES])
 def test_every_entry_is_described_in_one_line(registry):
     assert list(registry) == [entry.name for entry in registry.values()]
     assert all(re.fullmatch(r"\S.{9,}", text) for text in registry.descriptions().values())
@@ -180,7 +181,7 @@ def test_help_shows_every_option_in_its_group(capsys):
 @pytest.mark.parametrize("command", ["train", "compare"])
 def test_help_says_what_is_known(capsys, command):
     text = "".join(help_text(capsys, command).split())
-    for registry in (DATASETS, METHODS if command == "train" else (), FUSIONS, ENCODERS, VALUES):
+    for registry in ((*DATASETS, *PUBLIC), METHODS if command == "train" else (), FUSIONS, ENCODERS, VALUES):
         assert ",".join(registry) in text
     assert "--list" in text
     assert "--quiet" in text
@@ -192,13 +193,13 @@ def test_help_says_what_is_known(capsys, command):
 def test_the_command_names_its_commands(capsys):
     for argv in ([], ["--help"], ["-h"]):
         assert _commands.main(argv) == 0
-        assert {"train", "compare"} <= set(capsys.readouterr().out.split())
+        assert {"train", "compare", "prepare"} <= set(capsys.readouterr().out.split())
     assert _commands.main(["--version"]) == 0
     assert capsys.readouterr().out == f"equilib {equilib.__version__}\n"
     assert _commands.main(["tarin"]) == 2
     out, err = capsys.readouterr()
     assert (out, len(err.splitlines())) == ("", 1)
-    assert "the command must be one of train, compare, --help, --version, got 'tarin'" in err
+    assert "the command must be one of train, compare, prepare, --help, --version, got 'tarin'" in err
 
 
 def test_the_command_is_the_module(capsys):
@@ -313,12 +314,12 @@ USAGE = [
     ("--list", "expected one argument"),
     ("--encoder a=resnet", "encoder of a must be one of mlp, .*, got 'resnet'"),
     ("--encoder z=mlp", "toy has no modality 'z', only a, b"),
-    ("--encoder a", "encoder must be given as MODALITY=NAME, got 'a'"),
+    ("--encoder a", "encoder must be given as MODALITY=NAME.*, got 'a'"),
     ("--encoder a=image-cnn", "encoder image-cnn reads samples of .* dimensions"),
     ("--encoder", "expected at least one argument"),
     ("--dataset nowhere", "dataset: must be one of av-digits, .*; got 'nowhere'"),
     ("--dataset nowhere.npz", "'nowhere.npz': no such file"),
-    ("--dataset .", "dataset: must be one of"),
+    ("--dataset .", "a folder must hold a sub-folder with pictures"),
     ("--batch-size 37", "batch-size must be at most the 36 training samples, got 37"),
     ("--batch-size 0", "batch-size must be at least 1, got 0"),
     ("--eval-batch-size -1", "eval-batch-size must be at least 1, got -1"),
@@ -500,7 +501,7 @@ def test_without_the_extra_help_says_what_it_can_and_names_it():
 def test_without_the_extra_what_needs_none_is_listed(what):
     code, out, lines = without(EXTRA, "train", "--list", what)
     assert (code, lines) == (0, [])
-    assert {line.split()[0] for line in out.splitlines()} == set(KNOWN[what])
+    assert {line.split()[0] for line in out.splitlines() if line[0] != " "} == set(KNOWN[what])
 
 
 @pytest.mark.parametrize("what", ["methods", "fusions", "encoders", "values"])

@@ -187,7 +187,7 @@ def test_of_two_modalities_one_alone_is_a_coalition_too(case):
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_a_run_learns(make_dataset, rule, n):
     dataset = make_dataset(n, kinds=("vector", "sequence", "image"), noise=0.5, missing=0.2 if n > 1 else 0.0)
-    run = fit(TrainOptions(method=f"equilib:rule={rule}", updates=40, device="cpu", width=16), dataset)
+    run = fit(TrainOptions(method=f"equilib:rule={rule}", updates=60, device="cpu", width=16), dataset)
     assert run.test.accuracies[-1] > 0.8
 
 

@@ -28,6 +28,7 @@ from equilib_torch.comparison.outcomes import read_outcomes
 from equilib_torch.comparison.table import summarise_runs
 from equilib_torch.comparison.workers import run_in_workers
 from equilib_torch.data import DATASETS
+from equilib_torch.data.public import PUBLIC
 from equilib_torch.methods import METHODS, stateless
 from equilib_torch.runs.directory import RunDirectory
 
@@ -174,7 +175,7 @@ def test_the_table_follows_from_the_directory_alone(finished):
     assert [repr(row.mean("accuracy")) for row in found.rows] == [row["accuracy_mean"] for row in table(finished)]
 
 
-@pytest.mark.parametrize(("what", "known"), [("datasets", DATASETS), ("methods", METHODS)])
+@pytest.mark.parametrize(("what", "known"), [("datasets", {**DATASETS, **PUBLIC}), ("methods", METHODS)])
 def test_list(capsys, what, known):
     assert main(["--list", what]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -229,9 +229,9 @@ def test_recipes_draw_what_they_always_drew():
 # --- loading by name -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["av_digits", "", "table.csv", "table.parquet", "av-digits\nmfeat", "mfeat.npz.gz"])
+@pytest.mark.parametrize("name", ["av_digits", "", "table.xlsx", "av-digits\nmfeat", "mfeat.npz.gz", "x" * 300, "a\0b"])
 def test_unknown_name(name):
-    with pytest.raises(InputError, match=r"^dataset: must be one of av-digits, mfeat, .*ends in \.npz; got ") as info:
+    with pytest.raises(InputError, match=r"^dataset: must be one of av-digits, mfeat, .* or \.npz; got ") as info:
         load_dataset(name, seed=0)
     assert repr(name) in str(info.value)
     assert "\n" not in str(info.value)

@@ -81,9 +81,28 @@ def test_inputs_come_as_they_are_with_their_lengths(dataset, make_options):
     run = fit(make_options(epochs=1, batch_size=30), dataset, encoders={"b": Pooled(4)})
     modality, module = dataset.modalities[1], run.network.encoders[1].module
     rows = dataset.splits["test"]
+    rows = rows[modality.present[rows]]  # nobody else's are looked at
     x, lengths = module.seen[-1]
     np.testing.assert_array_equal(x, modality.values[rows].astype(np.float32))
     np.testing.assert_array_equal(lengths, modality.lengths[rows])
+
+
+class Unit(nn.Module):
+    """Scales each sample to length 1: NaN for one of zeros, as which an absent one is stored."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x / x.norm(dim=1, keepdim=True)
+
+
+def test_absent_samples_are_not_looked_at(dataset, make_options):
+    """Neither by what would be NaN there, nor by a batch norm, which may meet a sample that is alone."""
+    module = nn.Sequential(Unit(), nn.Linear(4, 6), nn.BatchNorm1d(6))
+    run = fit(make_options(epochs=2, batch_size=2), dataset, encoders={"a": module})
+    rows = dataset.splits["train"]
+    n_present = dataset.modalities[0].present[rows].sum()
+    assert n_present < len(rows)
+    seen = run.network.encoders[0].module[2].num_batches_tracked
+    assert 0 < seen <= n_present
 
 
 def test_a_state_with_own_encoders_goes_on_where_it_was_taken_down(dataset, make_options):

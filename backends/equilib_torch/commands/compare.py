@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from equilib_torch.commands.ending import run_command
 from equilib_torch.errors import InputError
-from equilib_torch.streams import say, say_aside
-from equilib_torch.training.arguments import add_options, new_parser, parse, read_options
+from equilib_torch.streams import say, say_aside, warn
+from equilib_torch.training.arguments import add_options, new_parser, parse, read_options, usual_for
 from equilib_torch.training.options import TrainOptions
 
 if TYPE_CHECKING:
@@ -55,14 +55,21 @@ def compare_command(argv: Sequence[str]) -> int:
         # Imported when the arguments are in order: help and wrong usage need none of it.
         from equilib_torch.comparison.queue import open_comparison, plan_runs
         from equilib_torch.comparison.variants import default_variants, read_variants
-        from equilib_torch.data import load_dataset
+        from equilib_torch.data import describe
         from equilib_torch.training.device import find_machine
+        from equilib_torch.training.samples import prepare_samples
 
-        dataset = load_dataset(request.common.dataset, seed=0)
+        dataset = request.common.data.load(0, progress=not request.quiet)
+        request = request._replace(common=request.common.resolved(dataset))
+        if dataset.schema is not None and not request.quiet:
+            say(f"{describe(dataset.schema)}\n")
         for note in () if request.quiet else dataset.notes:
             say_aside(f"{_PROG}: note: {note}")
         find_machine(request.common.device, request.common.precision)
         variants = read_variants(request.variants or default_variants(), request.common, dataset)
+        for variant in () if request.quiet else variants:
+            if n := prepare_samples(variant.options, dataset).n_excluded:
+                warn(f"{variant.name}: {n} training samples lack a modality and are excluded (with seed 0)")
         if request.output is not None:
             with open_comparison(request.output) as directory:
                 runs.extend(plan_runs(variants, range(request.seeds), directory))
@@ -121,11 +128,12 @@ def _parse(argv: Sequence[str]) -> Request:
     output: dict[str, Any] = {"type": str | None, "default": None}
     where = "directory for runs, tables and plots, new or that of a comparison to go on with; default: print the table"
     parser.add_argument("--output", **output, help=where)
-    add_options(parser, TrainOptions(), leave_out=_LEFT_OUT)
+    usual = usual_for(argv)
+    add_options(parser, usual, leave_out=_LEFT_OUT)
     known = parse(parser, argv)
     for name in ("seeds", "jobs"):
         if known[name] is None or known[name] < 1:
             raise InputError(f"{name} must be at least 1, got {known[name]}")
     variants = None if known["methods"] is None else [text.strip() for text in known["methods"].split(",")]
-    options = read_options(known, leave_out=_LEFT_OUT)
+    options = read_options(known, usual=usual, leave_out=_LEFT_OUT)
     return Request(options, variants, known["seeds"], known["jobs"], known["output"], known["quiet"])

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from equilib._commands import Listing
 
 if TYPE_CHECKING:
+    from equilib_torch.data.public import PublicDataset
     from equilib_torch.methods import Method
+    from equilib_torch.network.encoders import EncoderEntry
 
 
 def known_names(what: Listing) -> Mapping[str, str]:
@@ -17,8 +19,9 @@ def known_names(what: Listing) -> Mapping[str, str]:
     match what:
         case "datasets":
             from equilib_torch.data import DATASETS
+            from equilib_torch.data.public import PUBLIC
 
-            return DATASETS.descriptions()
+            return DATASETS.descriptions() | {name: _describe(entry) for name, entry in PUBLIC.items()}
         case "methods":
             from equilib_torch.methods import METHODS
 
@@ -30,17 +33,17 @@ def known_names(what: Listing) -> Mapping[str, str]:
         case "encoders":
             from equilib_torch.network import ENCODERS
 
-            return ENCODERS.descriptions()
+            return {name: _describe(encoder) for name, encoder in ENCODERS.items()}
         case "values":
             from equilib_torch.training.evaluation import VALUES
 
             return VALUES.descriptions()
 
 
-def _describe(method: Method) -> str:
-    """Describe a method, and each of its parameters with its default and rule."""
-    lines = [method.description]
-    for parameter in method.parameters:
+def _describe(entry: Method | EncoderEntry | PublicDataset) -> str:
+    """Describe an entry, and each of its parameters with its default and rule."""
+    lines = [entry.description]
+    for parameter in entry.parameters:
         default = "" if parameter.default is None else f" (default: {parameter.default})"
         lines.append(f"{parameter.written}={parameter.rule}{default}: {parameter.description}")
     return "\n".join(lines)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from equilib_torch.commands.ending import run_command
 from equilib_torch.streams import say, say_aside
-from equilib_torch.training.arguments import add_options, new_parser, parse, read_options
+from equilib_torch.training.arguments import add_options, new_parser, parse, read_options, usual_for
 from equilib_torch.training.options import TrainOptions
 
 if TYPE_CHECKING:
@@ -36,9 +36,10 @@ def read_request(argv: Sequence[str]) -> Request:
         InputError: an unknown option, or a value it cannot have.
     """
     parser = new_parser(_PROG, _DESCRIPTION)
-    add_options(parser, TrainOptions())
+    usual = usual_for(argv)
+    add_options(parser, usual)
     known = parse(parser, argv)
-    return Request(read_options(known), known["quiet"])
+    return Request(read_options(known, usual=usual), known["quiet"])
 
 
 def train_command(argv: Sequence[str]) -> int:
@@ -48,10 +49,13 @@ def train_command(argv: Sequence[str]) -> int:
     def command() -> None:
         options, quiet = read_request(argv)
         # Imported when the arguments are in order: help and wrong usage need none of it.
+        from equilib_torch.data import describe
         from equilib_torch.runs.summary import readable
         from equilib_torch.runs.train import UnwrittenError, train_run
 
         def on_data(dataset: Dataset) -> None:
+            if dataset.schema is not None and not quiet:
+                say(f"{describe(dataset.schema)}\n")
             for note in () if quiet else dataset.notes:
                 say_aside(f"{_PROG}: note: {note}")
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from equilib.plots import new_figure
 from equilib_torch.comparison.outcomes import Outcome
 from equilib_torch.comparison.statistics import mean_sd, spearman
-from equilib_torch.runs.plots import new_figure, png
+from equilib_torch.runs.plots import png
 from equilib_torch.runs.summary import MISSING_RATES
 
 if TYPE_CHECKING:

@@ -13,12 +13,16 @@ import torch
 from equilib_torch.comparison.outcomes import Outcome, read_outcome
 from equilib_torch.comparison.variants import Variant
 from equilib_torch.comparison.workers import run_in_workers
-from equilib_torch.data import DATASETS
+from equilib_torch.data import DATASETS, DataRequest, Dataset
 from equilib_torch.errors import InputError
 from equilib_torch.runs.directory import RunDirectory, config_of, lock_directory
-from equilib_torch.runs.train import load_by_seed, train_run
+from equilib_torch.runs.train import train_run
+from equilib_torch.streams import without_warnings
 from equilib_torch.training.options import TrainOptions
 from equilib_torch.training.progress import Progress, make_progress
+
+_ELSEWHERE = ("cache", "cache_size", "decode_workers")
+"""Options that change nothing about a run but its time."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,7 @@ def _require_same(run: PlannedRun) -> None:
     config = run.directory.read_config()
     used = [config.pop("fingerprint", None), run.directory.read_summary().get("fingerprint")]
     planned = config_of(run.options)
-    for name in [*planned, *config]:
+    for name in (name for name in [*planned, *config] if name not in _ELSEWHERE):
         here, there = planned.get(name, "nothing"), config.get(name, "nothing")
         if here != there:
             raise InputError(
@@ -168,7 +172,7 @@ def _require_same(run: PlannedRun) -> None:
                 f"not {here!r}; take another directory or remove this one"
             )
     # The content of a file does not depend on the seed; that of a bundled set may.
-    dataset = _load_once(run.options.dataset, run.options.seed if run.options.dataset in DATASETS else 0)
+    dataset = _load_once(run.options.data, run.options.seed if run.options.dataset in DATASETS else 0)
     if used != [dataset.fingerprint] * 2:
         raise InputError(
             f"output: {str(run.directory.path)!r} holds a run on other data: what {run.options.dataset!r} contains has "
@@ -177,4 +181,7 @@ def _require_same(run: PlannedRun) -> None:
 
 
 # All variants of one seed come one after the other.
-_load_once = lru_cache(maxsize=1)(load_by_seed)
+@lru_cache(maxsize=1)
+def _load_once(data: DataRequest, seed: int) -> Dataset:
+    with without_warnings():  # the command has loaded them once and said what there is to say
+        return data.load(seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import get_origin
 from urllib.parse import quote, unquote
 
 import torch
@@ -14,14 +15,19 @@ from equilib_torch.methods import METHODS
 from equilib_torch.network import MultimodalNetwork
 from equilib_torch.parameters import format_spec
 from equilib_torch.training.arguments import describe_old_spelling, parse_options
-from equilib_torch.training.options import TrainOptions
+from equilib_torch.training.options import TYPES, TrainOptions
 from equilib_torch.training.state import check
 
 OURS = tuple(name for name, method in METHODS.items() if method.ours)
 """Methods of this project; all others count as rivals."""
 
-_COMMON = ("backend", "dataset", "method", "seed", "output")  # the same for all variants, or said elsewhere
+_DATA = ("dataset", "label", "drop", "modality", "categorical", "data_root", "encoding")
+_FILES = ("image_size", "audio_seconds", "video_frames", "allow_unreadable", "decode_workers", "cache", "cache_size")
+_COMMON = ("backend", *_DATA, *_FILES, "method", "seed", "output")  # the same for all variants, or said elsewhere
 _OPTIONS = {f.name.replace("_", "-") for f in fields(TrainOptions) if f.name not in _COMMON}
+
+
+_LISTS = {name.replace("_", "-") for name, kind in TYPES.items() if get_origin(kind) is list}
 
 
 @dataclass(frozen=True)
@@ -64,8 +70,8 @@ def read_variant(text: str, common: TrainOptions) -> Variant:
     """Read a variant; what its text does not say is as in `common`.
 
     Args:
-        text: METHOD:name=value:…, a name being a parameter of the method or an option of a run. `encoder` may be given
-            more than once, for several modalities; all others once.
+        text: METHOD:name=value:…, a name being a parameter of the method or an option of a run. What is given by
+            modality, such as `encoder`, may be given more than once; all else once.
         common: options of all variants.
 
     Raises:
@@ -88,13 +94,14 @@ def read_variant(text: str, common: TrainOptions) -> Variant:
                 raise InputError(f"methods: variant {text!r}: {told}")
             known = ", ".join(sorted(_OPTIONS | parameters))
             raise InputError(f"methods: variant {text!r} may set {known}, got {name!r}")
-        if name in values and name != "encoder":
+        if name in values and name not in _LISTS:
             raise InputError(f"methods: variant {text!r} must set {name} once, got {value!r} too")
         values.setdefault(name, []).append(value)
-    encoders = values.pop("encoder", [])
+    lists = {name: values.pop(name) for name in _LISTS & values.keys()}
     spec = format_spec(method, {name: value for name, (value,) in values.items() if name in parameters})
     argv = ["--method", spec, *(f"--{name}={value}" for name, (value,) in values.items() if name not in parameters)]
-    argv += ["--encoder", *encoders] if encoders else []
+    for name, items in sorted(lists.items()):
+        argv += [f"--{name}", *items]
     try:
         return Variant(text, parse_options("variant", "", argv, common))
     except InputError as error:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple, cast
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
@@ -12,7 +13,10 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from equilib_torch.data import Dataset, Modality
+from equilib_torch.data.mapped import release
 from equilib_torch.data.modality import Array, IntArray
+
+T = TypeVar("T")
 
 
 class Batch(NamedTuple):
@@ -23,22 +27,41 @@ class Batch(NamedTuple):
         lengths: n tensors (B,) int64, at least 1; None for what is not a sequence.
         present: (B, n) bool.
         labels: (B,) int64, class indices.
+        known: `present` on the CPU, of a batch that is elsewhere: what it says need not be waited for.
     """
 
     inputs: tuple[Tensor, ...]
     lengths: tuple[Tensor | None, ...]
     present: Tensor
     labels: Tensor
+    known: Tensor | None = None
 
     def rows(self, rows: slice) -> Batch:
         """Take some of the samples."""
-        lengths = tuple(None if x is None else x[rows] for x in self.lengths)
-        return Batch(tuple(x[rows] for x in self.inputs), lengths, self.present[rows], self.labels[rows])
+        return self._map(lambda x: x[rows])._replace(known=None if self.known is None else self.known[rows])
 
     def to(self, device: torch.device) -> Batch:
-        """Copy to another device."""
-        lengths = tuple(None if x is None else x.to(device) for x in self.lengths)
-        return Batch(tuple(x.to(device) for x in self.inputs), lengths, self.present.to(device), self.labels.to(device))
+        """Copy to another device, from pinned memory without waiting for it."""
+        if device == self.present.device:
+            return self
+        known = self.present if self.known is None else self.known
+        return self._map(lambda x: x.to(device, non_blocking=True))._replace(known=known)
+
+    def has(self, k: int) -> bool:
+        """Tell whether any of the samples has modality k."""
+        return bool(self._at_hand(k).any())
+
+    def rows_with(self, k: int) -> Tensor | None:
+        """Find the samples that have modality k: (b,) int64 rows, on the batch's device; None where all have it."""
+        here = self._at_hand(k)
+        return None if here.all() else here.nonzero()[:, 0].to(self.present.device, non_blocking=True)
+
+    def _at_hand(self, k: int) -> Tensor:
+        return (self.present if self.known is None else self.known)[:, k]
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        lengths = tuple(None if x is None else change(x) for x in self.lengths)
+        return Batch(tuple(map(change, self.inputs)), lengths, change(self.present), change(self.labels))
 
 
 class Column(NamedTuple):
@@ -50,11 +73,15 @@ class Column(NamedTuple):
 
 
 def column(modality: Modality, rows: IntArray) -> Column:
-    """Take some rows of one modality, as tensors."""
+    """Take some rows of one modality, as tensors; where it is absent, they are 0, whatever is stored there."""
+    values, present = modality.values[rows], modality.present[rows]
+    if not present.all():
+        values[~present] = np.zeros((), values.dtype)
+    release(modality.values)
     return Column(
-        torch.from_numpy(_readable(modality.values[rows])),
+        torch.from_numpy(_readable(values)),
         None if modality.lengths is None else torch.from_numpy(modality.lengths[rows]),
-        torch.from_numpy(modality.present[rows]),
+        torch.from_numpy(present),
     )
 
 
@@ -76,20 +103,24 @@ def take(dataset: Dataset, rows: IntArray) -> Batch:
     return join([column(m, rows) for m in dataset.modalities], torch.from_numpy(dataset.labels[rows]))
 
 
+Take = Callable[[IntArray], Batch]
+"""Makes a batch of rows of a data set."""
+
+
 class _Batches(TorchDataset[Batch]):
     """Hands a whole list of rows over at once: a tenth of the time of collating samples one by one."""
 
-    def __init__(self, dataset: Dataset, rows: IntArray) -> None:
-        self.dataset, self.rows = dataset, rows
+    def __init__(self, take_rows: Take, rows: IntArray) -> None:
+        self.take_rows, self.rows = take_rows, rows
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Batch:
-        return take(self.dataset, self.rows[[index]])
+        return self.take_rows(self.rows[[index]])
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
-        return take(self.dataset, self.rows[np.asarray(indices)])
+        return self.take_rows(self.rows[np.asarray(indices)])
 
 
 def balanced_positions(labels: IntArray, rng: np.random.Generator) -> IntArray:
@@ -129,8 +160,10 @@ def loader(
     balanced: bool = False,
     skip: int = 0,
     device: torch.device | None = None,
-) -> DataLoader[Batch]:
-    """Make the batches of one pass over a split; the last one may be shorter.
+    workers: int = 0,
+    take_rows: Take | None = None,
+) -> Iterable[Batch]:
+    """Make the batches of one pass over a split; the last one may be shorter. How they are read changes none of them.
 
     Args:
         dataset: what to read.
@@ -140,6 +173,8 @@ def loader(
         balanced: draw every class equally often, see `balanced_positions`; needs `shuffle`.
         skip: batches at the start of the pass that are left out, because they have been seen already.
         device: where the batches go; default: the CPU.
+        workers: processes that read ahead; 0: batches are read when they are needed, by this process.
+        take_rows: makes a batch of rows, if not `take` of the data set; then there are no workers.
     """
     rows = dataset.splits[split]
     if shuffle is None:
@@ -148,11 +183,30 @@ def loader(
         positions = balanced_positions(dataset.labels[rows], np.random.default_rng(shuffle))
     else:
         positions = np.random.default_rng(shuffle).permutation(len(rows))
-    batches = [positions[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-    return DataLoader(
-        _Batches(dataset, rows),
-        batch_sampler=cast(Iterable[list[int]], batches[skip:]),  # arrays will do, which are smaller than lists
-        collate_fn=lambda batch: batch if device is None else cast(Batch, batch).to(device),
+    batches = [positions[start : start + batch_size] for start in range(0, len(rows), batch_size)][skip:]
+    on_cuda = device is not None and device.type == "cuda"
+    read = DataLoader(
+        _Batches(take_rows or partial(take, dataset), rows),
+        batch_sampler=cast(Iterable[list[int]], batches),  # arrays will do, which are smaller than lists
+        collate_fn=_as_it_is,
+        num_workers=0 if take_rows else min(workers, len(batches)),
+        pin_memory=on_cuda and take_rows is None,
         # A pass draws one number when it begins, which one that goes on has drawn before.
         generator=torch.Generator() if skip else None,
     )
+    return read if device is None else _Moved(read, device)
+
+
+def _as_it_is(batch: T) -> T:
+    """Collate nothing: a function of the module, which any process finds."""
+    return batch
+
+
+class _Moved:
+    """Batches on another device, as often as they are asked for."""
+
+    def __init__(self, batches: Iterable[Batch], device: torch.device) -> None:
+        self._batches, self._device = batches, device
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (batch.to(self._device) for batch in self._batches)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from equilib_torch.data.modality import Array, IntArray, Modality, as_array, reading_note
+from equilib_torch.data.modality import Array, IntArray, Modality, as_array, chunks, reading_note
 from equilib_torch.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -37,11 +37,14 @@ class Dataset:
         drawn: Parts that a seed has drawn; they do not count as content for `fingerprint`.
         schema: How the modalities were made from the columns of a table, in what JSON can say; stored with a model, so
             that it reads raw rows. None where arrays came as arrays.
+        remarks: How the data were read, where that could be meant otherwise; part of `notes`.
+        digests: What identifies a modality's content in `fingerprint` instead of its values, by its name: for values
+            that depend on a seed, or are too large to be read for it.
 
     Lists and integers of any width are taken.
 
     Raises:
-        InputError: A rule above is broken; a sample has no modality at all, or a modality no training sample.
+        InputError: A rule above is broken; a sample of a part has no modality at all, or a modality no training sample.
 
     Example:
         >>> x = Modality("x", "vector", np.eye(4), None, np.ones(4, bool))
@@ -58,15 +61,17 @@ class Dataset:
     splits: dict[str, IntArray]
     drawn: tuple[str, ...] = ()
     schema: Mapping[str, Any] | None = None
+    remarks: tuple[str, ...] = ()
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         classes = _checked_classes(self.classes)
         labels = _checked_labels(as_array("label", self.labels), classes)
         splits = _checked_splits(self.splits, labels, classes)
-        modalities = _checked_modalities(self.modalities, splits["train"], len(labels))
+        modalities = _checked_modalities(self.modalities, splits, len(labels))
         fields = {"modalities": modalities, "labels": labels, "classes": classes, "splits": splits}
-        for field, value in fields.items():
-            object.__setattr__(self, field, value)
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -91,19 +96,24 @@ class Dataset:
                 digest.update(f"{len(part)} {part}".encode("utf-8", "surrogatepass"))
             else:
                 digest.update(f"{part.dtype.str} {part.shape}".encode())
-                digest.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
+                for rows in chunks(part):
+                    digest.update(np.ascontiguousarray(part[rows]).reshape(-1).view(np.uint8).data)
         return digest.hexdigest()
 
     @property
     def notes(self) -> tuple[str, ...]:
         """How modalities were read whose shape leaves a doubt, each in a line with what to do about it."""
-        return tuple(note for modality in self.modalities if (note := reading_note(modality)))
+        if self.schema is not None:  # what its columns are has been inferred from them, or declared
+            return self.remarks
+        return (*self.remarks, *(note for modality in self.modalities if (note := reading_note(modality))))
 
     def _content(self) -> Iterator[str | Array]:
         for modality in self.modalities:
             yield modality.name
             yield modality.kind
-            if modality.kind == "text":
+            if modality.name in self.digests:
+                yield self.digests[modality.name]
+            elif modality.kind == "text":
                 yield from modality.values.tolist()
             else:
                 yield modality.values
@@ -162,7 +172,7 @@ def _checked_splits(splits: Any, labels: IntArray, classes: tuple[str, ...] | tu
     return checked
 
 
-def _checked_modalities(modalities: Any, train: IntArray, n_rows: int) -> tuple[Modality, ...]:
+def _checked_modalities(modalities: Any, splits: dict[str, IntArray], n_rows: int) -> tuple[Modality, ...]:
     if not isinstance(modalities, (list, tuple)) or not all(isinstance(m, Modality) for m in modalities):
         raise InputError(f"modalities: must be a tuple of Modality, got {type(modalities).__name__}")
     names = [modality.name for modality in modalities]
@@ -178,9 +188,13 @@ def _checked_modalities(modalities: Any, train: IntArray, n_rows: int) -> tuple[
     for modality in modalities:
         if len(modality.values) != n_rows:
             raise InputError(f"{modality.name}: needs a row per label, {n_rows}, got {len(modality.values)}")
-        if not modality.present[train].any():
-            raise InputError(f"{modality.name}: absent in all {train.size} training samples; leave the modality out")
-    empty = ~np.any([modality.present for modality in modalities], axis=0)
+        if not modality.present[splits["train"]].any():
+            raise InputError(
+                f"{modality.name}: absent in all {splits['train'].size} training samples; leave the modality out"
+            )
+    used = np.zeros(n_rows, np.bool_)
+    used[np.concatenate(list(splits.values()))] = True
+    empty = used & ~np.any([modality.present for modality in modalities], axis=0)
     if empty.any():
         raise InputError(
             f"present: every sample needs a modality, {empty.sum()} have none, the first in row {empty.argmax()}; "

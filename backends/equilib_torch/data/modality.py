@@ -7,6 +7,7 @@ formed.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.dtypes import StringDType
 
+from equilib_torch.data.mapped import release
 from equilib_torch.errors import InputError
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -32,7 +34,7 @@ _DIMENSIONS: dict[str, tuple[int, ...]] = {
     "video": (5,),
     "text": (1,),
 }
-_TIMED = ("sequence", "video")
+TIMED = ("sequence", "video")
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +82,7 @@ class Modality:
         values = _checked_values(name, self.kind, as_array(name, self.values))
         present = _checked_present(name, as_array(f"{name}_present", self.present), len(values))
         lengths, unused = None, ~present
-        if self.kind in _TIMED:
+        if self.kind in TIMED:
             lengths = _checked_lengths(name, self.lengths, present, values.shape[1])
             unused = (np.arange(values.shape[1]) >= lengths[:, None]) | unused[:, None]
         elif self.lengths is not None:
@@ -93,6 +95,26 @@ class Modality:
         fields = {"name": name, "values": values, "lengths": lengths, "present": present}
         for field, value in fields.items():
             object.__setattr__(self, field, value)
+
+    def without(self, missing: BoolArray) -> Modality:
+        """Give the same modality, absent in more rows, at no cost of memory.
+
+        Its `values` are the same array, in which these rows still hold what they held: look at `present`, as batches
+        do.
+
+        Args:
+            missing: (N,) bool, rows that are to lack it.
+
+        Example:
+            >>> x = Modality("x", "vector", np.eye(3), None, np.ones(3, bool))
+            >>> x.without(np.array([True, False, False])).present
+            array([False,  True,  True])
+        """
+        other = copy(self)
+        object.__setattr__(other, "present", self.present & ~missing)
+        if self.lengths is not None:
+            object.__setattr__(other, "lengths", np.where(other.present, self.lengths, 1))
+        return other
 
 
 def check_name(name: str) -> None:
@@ -201,15 +223,20 @@ def _checked_lengths(name: str, lengths: Array | None, present: BoolArray, n_fra
     return np.where(present, lengths, 1).astype(np.int64)
 
 
-def _chunks(values: Array) -> Iterator[slice]:
-    """Give slices of rows that together are all rows, each of about `_CHUNK` numbers."""
+def chunks(values: Array) -> Iterator[slice]:
+    """Give slices of rows that together are all rows, each of about a million numbers.
+
+    What was read of a mapped array is let go of again, so that it needs no more memory than a slice.
+    """
     step = max(1, _CHUNK * len(values) // values.size)
-    return (slice(start, start + step) for start in range(0, len(values), step))
+    for start in range(0, len(values), step):
+        yield slice(start, start + step)
+        release(values)
 
 
 def _cleared(values: Array, unused: BoolArray) -> Array:
     """Set what is not used to 0 or "", in a copy if that changes anything; NaN counts as not 0."""
-    if any(np.any(values[rows][unused[rows]]) for rows in _chunks(values)):
+    if any(np.any(values[rows][unused[rows]]) for rows in chunks(values)):
         values = values.copy()
         values[unused] = "" if values.dtype.kind == "T" else 0
     return values
@@ -218,7 +245,7 @@ def _cleared(values: Array, unused: BoolArray) -> Array:
 def _check_finite(name: str, values: Array) -> None:
     if values.dtype.kind != "f":
         return
-    for rows in _chunks(values):
+    for rows in chunks(values):
         with np.errstate(over="ignore"):
             finite = np.isfinite(values[rows].astype(np.float64, copy=False))
         if not finite.all():

@@ -7,6 +7,7 @@ from typing import Any, cast
 import numpy as np
 
 from equilib_torch.data.dataset import SPLITS
+from equilib_torch.data.grouping import hold_out_groups, require_whole_groups
 from equilib_torch.data.modality import Array, IntArray, as_array
 from equilib_torch.errors import InputError
 
@@ -14,7 +15,7 @@ TEST_FRACTION = 0.20
 VAL_FRACTION = 0.15
 
 
-def make_splits(labels: Array, split: Array | None, seed: int) -> dict[str, IntArray]:
+def make_splits(labels: Array, split: Array | None, seed: int, *, groups: Array | None = None) -> dict[str, IntArray]:
     """Say which samples train, validate and test.
 
     A given split is kept; where it has no "val", 15 % of "train" is held out for it. Without a split, 20 % of the
@@ -26,12 +27,15 @@ def make_splits(labels: Array, split: Array | None, seed: int) -> dict[str, IntA
         split: (N,) strings out of "train", "val" and "test", or None. Needs "train" and "test": a test part drawn
             from what its author called training data would pass for theirs.
         seed: ≥ 0.
+        groups: (N,) the group of each sample, or None. A group is in one part only, which may cost the parts some of
+            their size and proportions.
 
     Returns:
         "train", "val" and "test", each (n,) int64 rows in ascending order; together every row once.
 
     Raises:
-        InputError: Wrong split values, or nothing to hold out: no class has two samples.
+        InputError: Wrong split values, nothing to hold out (no class has two samples, or groups are too few), or a
+            given split that divides a group.
 
     Example:
         >>> parts = make_splits(np.arange(100) % 2, None, seed=0)
@@ -40,8 +44,8 @@ def make_splits(labels: Array, split: Array | None, seed: int) -> dict[str, IntA
     """
     labels = as_labels(labels)
     if split is None:
-        train, test = hold_out(labels, TEST_FRACTION, seed, stream=0)
-        train, val = _hold_out_of(train, labels, seed)
+        train, test = hold_out(labels, TEST_FRACTION, seed, stream=0, groups=groups)
+        train, val = _hold_out_of(train, labels, seed, groups)
         return {"train": train, "val": val, "test": test}
     split = _as_strings(as_array("split", split))
     if split.dtype.kind != "U" or split.shape != labels.shape:
@@ -56,8 +60,10 @@ def make_splits(labels: Array, split: Array | None, seed: int) -> dict[str, IntA
     for part in ("train", "test"):
         if not parts[part].size:
             raise InputError(f"split: needs 'train' and 'test' rows ('val' may be left out), got no {part!r}")
+    if groups is not None:
+        require_whole_groups(groups, parts)
     if not parts["val"].size:
-        parts["train"], parts["val"] = _hold_out_of(parts["train"], labels, seed)
+        parts["train"], parts["val"] = _hold_out_of(parts["train"], labels, seed, groups)
     return parts
 
 
@@ -100,7 +106,9 @@ def drawn_parts(split: Array | None) -> tuple[str, ...]:
     return () if "val" in split else ("train", "val")
 
 
-def hold_out(labels: Array, fraction: float, seed: int, *, stream: int) -> tuple[IntArray, IntArray]:
+def hold_out(
+    labels: Array, fraction: float, seed: int, *, stream: int, groups: Array | None = None
+) -> tuple[IntArray, IntArray]:
     """Divide samples at random, keeping the proportions of the classes as far as possible, and one of every class.
 
     Args:
@@ -109,6 +117,7 @@ def hold_out(labels: Array, fraction: float, seed: int, *, stream: int) -> tuple
             every class.
         seed: ≥ 0.
         stream: Tells apart the draws made with one seed.
+        groups: (N,) the group of each sample, or None; a group is on one side only.
 
     Returns:
         Rows kept and rows held out, int64, ascending.
@@ -133,6 +142,8 @@ def hold_out(labels: Array, fraction: float, seed: int, *, stream: int) -> tuple
         )
     n_held = int(np.ceil(fraction * labels.size))
     state = int(np.random.SeedSequence([seed, stream]).generate_state(1)[0])
+    if groups is not None:
+        return hold_out_groups(labels, groups, fraction, state)
     if counts.min() >= 2 and min(n_held, labels.size - n_held) >= classes.size:
         kept, held = train_test_split(np.arange(labels.size), test_size=n_held, stratify=labels, random_state=state)
         return cast(IntArray, np.sort(kept)), cast(IntArray, np.sort(held))
@@ -152,6 +163,7 @@ def _spread(labels: Array, n_held: int, rng: np.random.Generator) -> IntArray:
     return cast(IntArray, np.sort(in_class_order[every.astype(np.int64)]))
 
 
-def _hold_out_of(rows: IntArray, labels: Array, seed: int) -> tuple[IntArray, IntArray]:
-    kept, held = hold_out(labels[rows], VAL_FRACTION, seed, stream=1)
+def _hold_out_of(rows: IntArray, labels: Array, seed: int, groups: Array | None) -> tuple[IntArray, IntArray]:
+    within = None if groups is None else groups[rows]
+    kept, held = hold_out(labels[rows], VAL_FRACTION, seed, stream=1, groups=within)
     return rows[kept], rows[held]

@@ -23,7 +23,7 @@ def update(network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> 
     """Make one update per modality (or as many as the plan says), in the plan's order."""
     features = list(network.encode(batch))
     for k in plan.order:
-        if not batch.present[:, k].any():
+        if not batch.has(k):
             continue  # an update without data would still decay the weights
         for repetition in range(plan.updates[k]):
             z = network.encode_one(batch, k) if repetition else features[k]

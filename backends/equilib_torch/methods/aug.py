@@ -89,7 +89,7 @@ class Boosting(Update):
             self._sums, self._counts = torch.zeros_like(self._sums), torch.zeros_like(self._counts)
         features = network.encode(batch)
         for m, here in enumerate(batch.present.T):
-            if here.any():
+            if batch.has(m):
                 learners = fusion.learners(features[m], m)  # the shared output is as others left it
                 loss = boosting_loss(learners, batch.labels, here)
                 own = unimodal_loss(network.heads[m](features[m].detach()), batch.labels, here)
@@ -103,7 +103,7 @@ class Boosting(Update):
         """Make one update per modality by its own head, then one of the fusion, if it has weights."""
         features = network.encode(batch)
         for m, here in enumerate(batch.present.T):
-            if here.any():
+            if batch.has(m):
                 step(unimodal_loss(network.heads[m](features[m]), batch.labels, here))
         if has_weights(network):
             step(detached_fusion_loss(network, features, batch))

@@ -136,6 +136,7 @@ class Method:
         freeze: part of the updates after which the memory's order usually stays as it is.
         keep: the weights that it usually keeps, those after the last update or the best on validation.
         stack: whether its predictions are usually stacked, on validation.
+        incomplete: whether it trains on samples that lack a modality; if not, they are left out and counted.
     """
 
     name: str
@@ -149,6 +150,7 @@ class Method:
     freeze: float = 1 / 3
     keep: Keep = "last"
     stack: bool = False
+    incomplete: bool = True
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:

@@ -135,7 +135,7 @@ class CoalitionTraining(Update):
             step(self._loss_of_all(network, batch))
         for k in plan.order:
             for _ in range(plan.updates[k] - 1):
-                if not batch.present[:, k].any():
+                if not batch.has(k):
                     break  # an update without data would still decay the weights
                 step(self._loss(network, detach_all_but(network.encode(batch), k), batch, k))
 
@@ -144,7 +144,7 @@ class CoalitionTraining(Update):
         gradients: list[Tensor | None] = [None] * len(features)
         losses: list[Tensor] = []
         for k in plan.order:
-            if batch.present[:, k].any():
+            if batch.has(k):
                 seen = [z.detach() for z in features]
                 seen[k].requires_grad_()
                 loss = self._loss(network, seen, batch, k)

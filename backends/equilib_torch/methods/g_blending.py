@@ -96,10 +96,9 @@ def _loss_of(k: int) -> LossFunction:
     """Return the loss of modality k alone."""
 
     def loss(network: MultimodalNetwork, batch: Batch) -> Tensor | None:
-        here = batch.present[:, k]
-        if not here.any():
+        if not batch.has(k):
             return None
-        return unimodal_loss(network.heads[k](network.encode_one(batch, k)), batch.labels, here)
+        return unimodal_loss(network.heads[k](network.encode_one(batch, k)), batch.labels, batch.present[:, k])
 
     return loss
 

@@ -94,7 +94,7 @@ class AlternatingAdaptation(Update):
         """Make one update per modality, then one of the fusion, if it has weights."""
         features = network.encode(batch)
         for m, here in enumerate(batch.present.T):
-            if here.any():
+            if batch.has(m):
                 head = cast(nn.Linear, network.heads[m])  # as the modality before left it
                 loss = unimodal_loss(head(features[m]), batch.labels, here)
                 step(loss, self._projector(head, features[m].detach()[here]))

@@ -63,7 +63,7 @@ def update(network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step, *, 
     def adjust() -> None:
         for m, encoder in enumerate(network.encoders):
             parameters = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
-            if parameters and batch.present[:, m].any():
+            if parameters and batch.has(m):
                 gradients = [
                     torch.autograd.grad(features[m], parameters, start[m], retain_graph=not i, materialize_grads=True)
                     for i, start in enumerate(starts)

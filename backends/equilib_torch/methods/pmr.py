@@ -109,7 +109,7 @@ class PrototypicalRebalance(Update):
         loss = cross_entropy(network.fuse(features, batch.present), batch.labels)
         losses, scores = [], []
         for m, here in enumerate(batch.present.T):
-            if here.any():
+            if batch.has(m):
                 with torch.autocast(here.device.type, enabled=False):  # prototypes move by less than bf16 can say
                     z, labels = features[m][here].float(), batch.labels[here]
                     self._prototypes[m], self._seen[m] = move_prototypes(self._prototypes[m], self._seen[m], z, labels)

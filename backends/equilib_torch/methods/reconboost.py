@@ -88,7 +88,7 @@ def update(network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step, *, 
         with torch.set_grad_enabled(j == m):
             features.append(network.encode_one(batch, j))
     losses = []
-    if batch.present[:, m].any():
+    if batch.has(m):
         losses.append(reconboost_loss(network.unimodal(features), batch.labels, batch.present, m, agreement))
     if has_weights(network):
         losses.append(detached_fusion_loss(network, features, batch))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 
 import torch
@@ -22,6 +22,7 @@ def rehearse(
     val: Iterable[Batch],
     lr: float,
     weight_decay: float,
+    augment: Callable[[Batch, int], Batch] = lambda batch, position: batch,
 ) -> Losses:
     """Train a copy of a network for one epoch, in full precision, and measure its losses; the network stays as it is.
 
@@ -30,17 +31,18 @@ def rehearse(
         loss: what to train the copy on; None: it is not trained.
         train: batches to train on, and to measure training losses on.
         val: batches to measure validation losses on.
-        lr: learning rate of a new AdamW.
+        lr: learning rate of a new AdamW; backbones that are trained keep the rate that they begin with.
         weight_decay: of the same.
+        augment: changes the batches that are trained on, given their positions from 0; losses are of plain ones.
     """
     # A method asks for this in the middle of an update, under autocast, whose copies of the weights would not follow.
     with torch.autocast(network.log_prior.device.type, enabled=False):
         copy = deepcopy(network)
         if loss is not None:
             copy.train()
-            optimiser = torch.optim.AdamW(copy.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
-            for batch in train:
-                value = loss(copy, batch)
+            optimiser = torch.optim.AdamW(copy.parameter_groups(lr), lr=lr, weight_decay=weight_decay, fused=True)
+            for position, batch in enumerate(train):
+                value = loss(copy, augment(batch, position))
                 if value is not None:
                     optimiser.zero_grad(set_to_none=True)
                     value.backward()  # type: ignore[no-untyped-call]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,10 +13,12 @@ from equilib import coalitions
 from equilib_torch.data import Dataset
 from equilib_torch.data.batches import Batch
 from equilib_torch.errors import InputError
+from equilib_torch.network.backbones.encoder import BackboneEncoder
 from equilib_torch.network.config import NetworkConfig
-from equilib_torch.network.encoders import ENCODERS, Encoder, build_encoder
+from equilib_torch.network.encoders import build_encoder, read_encoder
 from equilib_torch.network.fusion import MemoryFusion
 from equilib_torch.network.fusions import FUSIONS
+from equilib_torch.network.inputs import Standardise
 from equilib_torch.network.memory import GatedMemory
 from equilib_torch.network.own import OwnEncoder
 from equilib_torch.network.stacking import stack_logits
@@ -30,6 +32,8 @@ class MultimodalNetwork(nn.Module):
     Args:
         config: what it is made of.
         encoders: modules of one's own, by modality, where the configuration says so; copied.
+        pretrained: whether backbones that are trained as a whole need the weights of their checkpoints; not if weights
+            are loaded afterwards.
 
     Raises:
         InputError: modules that are missing or that the configuration does not have, or a configuration of parts that
@@ -40,7 +44,9 @@ class MultimodalNetwork(nn.Module):
     stacking_weights: Tensor  # (n + 1,)
     stacking_temperature: Tensor  # ()
 
-    def __init__(self, config: NetworkConfig, encoders: Mapping[str, nn.Module] | None = None) -> None:
+    def __init__(
+        self, config: NetworkConfig, encoders: Mapping[str, nn.Module] | None = None, *, pretrained: bool = True
+    ) -> None:
         super().__init__()
         self.config = config
         n_classes = len(config.classes)
@@ -48,7 +54,14 @@ class MultimodalNetwork(nn.Module):
         self.encoders = nn.ModuleList(
             OwnEncoder(own[m.name])
             if m.encoder is None
-            else build_encoder(m.encoder, m.kind, m.shape, width=config.width, dropout=config.dropout)
+            else build_encoder(
+                m.encoder,
+                m.kind,
+                m.encoded_shape,
+                width=config.width,
+                dropout=config.dropout,
+                pretrained=pretrained,
+            )
             for m in config.modalities
         )
         self.heads = nn.ModuleList(nn.Linear(width, n_classes) for width in config.widths)
@@ -58,22 +71,32 @@ class MultimodalNetwork(nn.Module):
         self.register_buffer("stacking_temperature", torch.ones(()))
 
     def fit_statistics(self, dataset: Dataset) -> None:
-        """Take input statistics and class frequencies from the training split."""
+        """Take input statistics and class frequencies from the training split of a prepared data set."""
         rows = dataset.splits["train"]
         for encoder, modality in zip(self.encoders, dataset.modalities, strict=True):
-            if not isinstance(encoder, OwnEncoder):  # which gets its inputs as they are
-                cast(Encoder, encoder).standardise.fit(modality, rows)
+            standardise = getattr(encoder, "standardise", None)  # others get their inputs as they are
+            if isinstance(standardise, Standardise):
+                standardise.fit(modality, rows)
         counts = np.bincount(dataset.labels[rows], minlength=len(self.config.classes))
         self.log_prior.copy_(torch.from_numpy(np.log(counts / counts.sum())))
 
     def encode(self, batch: Batch) -> tuple[Tensor, ...]:
-        """Compute the features of every modality, n tensors (B, d_k). Features of absent modalities are undefined."""
+        """Compute the features of every modality, n tensors (B, d_k). Features of absent modalities are 0."""
         return tuple(self.encode_one(batch, k) for k in range(len(self.encoders)))
 
     def encode_one(self, batch: Batch, k: int) -> Tensor:
-        """Compute the features of modality k, (B, d_k)."""
-        features: Tensor = self.encoders[k](batch.inputs[k], batch.lengths[k])
-        return features
+        """Compute the features of modality k, (B, d_k): from the samples that have it; 0 for all others.
+
+        An encoder that nobody in the batch needs is not run at all: an update then leaves its weights as they are.
+        """
+        x, lengths, rows = batch.inputs[k], batch.lengths[k], batch.rows_with(k)
+        if rows is None:
+            features: Tensor = self.encoders[k](x, lengths)
+            return features
+        if not len(rows):
+            return self.log_prior.new_zeros(len(x), self.config.widths[k])
+        z: Tensor = self.encoders[k](x[rows], None if lengths is None else lengths[rows])
+        return z.new_zeros(len(x), z.shape[1]).index_copy(0, rows, z)
 
     def unimodal(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Compute the logits of each modality's own head: n tensors (B, n_classes)."""
@@ -126,7 +149,30 @@ class MultimodalNetwork(nn.Module):
     def reads_any_length(self, k: int) -> bool:
         """Tell whether modality k may have more or fewer frames than in training."""
         name, encoder = self.config.modalities[k].encoder, self.encoders[k]
-        return ENCODERS[name].any_length if name is not None else bool(encoder.takes_lengths)
+        return read_encoder(name)[0].any_length if name is not None else bool(encoder.takes_lengths)
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """Group the parameters for an optimiser: those of a backbone that is trained learn at a rate of its own.
+
+        Args:
+            lr: learning rate of all others at the start.
+
+        Returns:
+            Groups with `lr` and `lr_factor`, by which to multiply what the learning rate of all others becomes.
+        """
+        tuned = [encoder for encoder in self.encoders if isinstance(encoder, BackboneEncoder)]
+        backbones = {
+            id(parameter): encoder.lr / lr
+            for encoder in tuned
+            for parameter in encoder.backbone.parameters()
+            if parameter.requires_grad
+        }
+        fixed = {id(parameter) for encoder in tuned for parameter in encoder.fixed().values()}
+        groups: dict[float, list[nn.Parameter]] = {1.0: []}
+        for parameter in self.parameters():
+            if id(parameter) not in fixed:
+                groups.setdefault(backbones.get(id(parameter), 1.0), []).append(parameter)
+        return [{"params": group, "lr": lr * factor, "lr_factor": factor} for factor, group in groups.items()]
 
     @property
     def memory(self) -> GatedMemory | None:

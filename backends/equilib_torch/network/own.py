@@ -9,6 +9,7 @@ from copy import deepcopy
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 
 from equilib_torch.data import Dataset, Modality
@@ -22,9 +23,10 @@ _PROBED = 2
 class OwnEncoder(nn.Module):
     """A copy of somebody's module, called as the other encoders are.
 
-    The module gets a batch's inputs as they are: (B, ...) float32, not standardised, 0 where a modality is absent or
+    The module gets the inputs of samples that have the modality as they are: (B, ...) float32, not standardised, 0
     behind a sequence's length; and `lengths`, (B,) int64 (None of what is no sequence), if its forward has an argument
-    of that name. It returns features, (B, d).
+    of that name. It returns features, (B, d). A module with batch norms sees a sample that is alone in its batch as in
+    eval mode: there is nothing to normalise over.
 
     Args:
         module: copied, so that the caller's stays as it is.
@@ -34,11 +36,17 @@ class OwnEncoder(nn.Module):
         super().__init__()
         self.module = deepcopy(module)
         self.takes_lengths = "lengths" in inspect.signature(module.forward).parameters
+        self.normalises = any(isinstance(part, _BatchNorm) for part in self.module.modules())
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Compute features of each sample."""
         x = x.float()
+        alone = self.training and self.normalises and len(x) == 1
+        if alone:
+            self.module.eval()
         features: Tensor = self.module(x, lengths=lengths) if self.takes_lengths else self.module(x)
+        if alone:
+            self.module.train()
         return features
 
 
@@ -64,6 +72,10 @@ def check_own_encoders(encoders: Mapping[str, nn.Module], dataset: Dataset) -> d
         if not isinstance(module, nn.Module):
             raise InputError(
                 f"encoders: {name} must have a torch.nn.Module, got {type(module).__name__}; pass an instance"
+            )
+        if modalities[name].kind == "text":
+            raise InputError(
+                f"encoders: {name} is text, which a module does not read; give token numbers as a sequence"
             )
     rows = dataset.splits["train"]
     return {name: _count_features(module, modalities[name], rows) for name, module in encoders.items()}

@@ -14,9 +14,11 @@ import yaml
 
 from equilib_torch.classifier import MultimodalClassifier
 from equilib_torch.data import DATASETS, Dataset
+from equilib_torch.data.public import find_public
 from equilib_torch.errors import InputError
 from equilib_torch.files import BEST_MODEL, DirectoryLock, InUseError, write_atomically
 from equilib_torch.network import MultimodalNetwork
+from equilib_torch.network.backbones.spec import BACKBONE, BackboneSpec
 from equilib_torch.runs.plots import balance_png
 from equilib_torch.streams import warn
 from equilib_torch.training.options import TrainOptions
@@ -29,8 +31,14 @@ _NAMES = {CONFIG, METRICS, SUMMARY, PICTURE, BEST_MODEL.parts[0]}
 def config_of(options: TrainOptions) -> dict[str, Any]:
     """Give the options as config.yaml holds them: all but the output."""
     config = {name: value for name, value in asdict(options).items() if name != "output"}
-    if options.dataset not in DATASETS:
+    if options.dataset not in DATASETS and not find_public(options.dataset):
         config["dataset"] = str(Path(options.dataset).resolve())  # the file serves from anywhere
+    config["encoder"] = [
+        f"{name}={BackboneSpec.read(text).from_anywhere() if text.startswith(f'{BACKBONE}:') else text}"
+        for name, text in options.encoders.items()
+    ]
+    if options.data_root is not None:
+        config["data_root"] = str(Path(options.data_root).resolve())
     return config
 
 

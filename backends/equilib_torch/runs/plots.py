@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
+
+from equilib.plots import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,22 +61,6 @@ def balance_png(history: Sequence[dict[str, Any]]) -> bytes:
     plot_shares(history, upper).set(xlabel="", title="Balance of the modalities on validation")
     plot_edm(history, lower)
     return png(figure)
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """Make a figure of so many inches that belongs to no window."""
-    # A notebook's MPLBACKEND names a module that this environment may lack, which importing matplotlib would refuse.
-    named = os.environ.pop("MPLBACKEND", None) if "matplotlib" not in sys.modules else None
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    finally:
-        if named is not None:
-            os.environ["MPLBACKEND"] = named
-    if named is not None:
-        with suppress(ValueError):
-            matplotlib.rcParams["backend"] = named  # as the import would have done, for those who draw in windows
-    return Figure(figsize=(width, height), layout="constrained")
 
 
 def png(figure: Figure) -> bytes:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from equilib_torch.data import Dataset, load_dataset
+from equilib_torch.data import DataRequest, Dataset
 from equilib_torch.network import MultimodalNetwork
 from equilib_torch.runs.directory import RunDirectory
 from equilib_torch.runs.summary import summarise
@@ -28,15 +28,10 @@ class UnwrittenError(OSError):
         self.summary = summary
 
 
-def load_by_seed(dataset: str, seed: int) -> Dataset:
-    """Load a data set anew."""
-    return load_dataset(dataset, seed=seed)
-
-
 def train_run(
     options: TrainOptions,
     *,
-    load: Callable[[str, int], Dataset] = load_by_seed,
+    load: Callable[[DataRequest, int], Dataset] | None = None,
     on_data: Callable[[Dataset], None] | None = None,
     on_epoch: Callable[[], None] | None = None,
     progress: bool | Progress = False,
@@ -47,7 +42,7 @@ def train_run(
 
     Args:
         options: of the run.
-        load: gives the data set of that name or path for a seed.
+        load: gives the data that are asked for, for a seed; default: loads them anew.
         on_data: called with the data before training.
         on_epoch: called after every measurement, once that is written.
         progress: as for `fit`.
@@ -57,10 +52,12 @@ def train_run(
         OSError: the disk is full or refuses; an `UnwrittenError` if the run was complete.
     """
     started = time.perf_counter()
-    dataset = load(options.dataset, options.seed)
+    shown = progress is not False
+    dataset = options.data.load(options.seed, progress=shown) if load is None else load(options.data, options.seed)
+    options = options.resolved(dataset)
     if on_data is not None:
         on_data(dataset)
-    state = State.create(options, dataset)
+    state = State.create(options, dataset, progress=progress is True)
     directory = None if options.output is None else RunDirectory.create(options.output)
 
     def keep(record: dict[str, Any], best: MultimodalNetwork | None) -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import MISSING, fields
-from typing import Any
+from contextlib import suppress
+from dataclasses import MISSING, fields, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, get_origin
 
 import docstring_parser
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, get_loader, set_loader, set_parsing_settings
 
+from equilib_torch.data.public import find_public
 from equilib_torch.errors import InputError
 from equilib_torch.methods import METHODS
 from equilib_torch.parameters import split_spec
-from equilib_torch.training.options import GROUPS, KNOWN, TYPES, TrainOptions, flag, read_option
+from equilib_torch.training.options import GROUPS, KNOWN, TYPES, TrainOptions, flag, read_option, usual_options
 
 _EPILOG = "--list backends|datasets|methods|fusions|encoders|values|estimators prints the known names and exits."
 
@@ -25,6 +29,9 @@ _RENAMED = {
     "smoothing": "shapley_smoothing",
 }
 """Options of 0.1.0 and what they are called now."""
+
+
+_ITEMS = {"encoder": "MODALITY=NAME", "modality": "NAME=KIND[:COLUMN,…]"}
 
 
 def new_parser(prog: str, description: str) -> ArgumentParser:
@@ -63,6 +70,8 @@ def add_options(parser: ArgumentParser, defaults: TrainOptions, *, leave_out: Co
             kind: dict[str, Any] = {"type": TYPES[field.name]}
             if field.default is MISSING:  # a list: its items follow the flag, one after the other
                 kind = {"type": str, "nargs": "+"}
+            elif field.default is False:  # to say the flag alone is to say yes
+                kind |= {"nargs": "?", "const": True}
             group.add_argument(f"--{flag(field.name)}", default=getattr(defaults, field.name), help=text, **kind)
 
 
@@ -74,7 +83,7 @@ def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
     """
     _refuse_old_spellings(_given(argv), "--")
     try:
-        return parser.parse_args(list(argv))
+        return parser.parse_args(_joined(argv))
     except ArgumentError as error:
         mismatch = re.match(r'Parser key "(\w+)":.* (?:Got|Given) value: ([^\n]*)', str(error), re.DOTALL)
         if mismatch and mismatch[1] in TYPES:
@@ -84,9 +93,42 @@ def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
         raise InputError(f"config: not text, or a value of the wrong form ({error})") from error
 
 
-def read_options(known: Namespace, *, leave_out: Collection[str] = ()) -> TrainOptions:
-    """Take the options of a run out of what was parsed, but those that `add_options` left out."""
-    return TrainOptions(**{name: known[name] for name in TYPES if name not in leave_out})
+def read_options(
+    known: Namespace, *, usual: TrainOptions | None = None, leave_out: Collection[str] = ()
+) -> TrainOptions:
+    """Take the options of a run out of what was parsed, but those that `add_options` left out.
+
+    Modalities that are given no encoder keep the usual one.
+    """
+    options = TrainOptions(**{name: known[name] for name in TYPES if name not in leave_out})
+    settled = {*options.encoders, *options.drop}  # what is dropped needs none
+    kept = [] if usual is None else [f"{m}={spec}" for m, spec in usual.encoders.items() if m not in settled]
+    given = [
+        item
+        for item in options.encoder
+        if usual is None or item not in usual.encoder or item.split("=")[0] not in options.drop
+    ]
+    return replace(options, encoder=[*kept, *given])
+
+
+def usual_for(argv: Sequence[str]) -> TrainOptions:
+    """Give the options that are usual for the data set which the arguments name, by themselves or by --config.
+
+    Example:
+        >>> usual_for(["--lr", "0.1", "--dataset", "crema-d:split=speaker"]).method
+        'paper'
+    """
+    dataset = TrainOptions().dataset
+    for argument, following in pairwise([*argv, ""]):
+        name, equals, value = argument.partition("=")
+        value = value if equals else following
+        if name == "--dataset":
+            dataset = value
+        elif name == "--config":
+            with suppress(OSError, ValueError, yaml.YAMLError):  # the parser will say what is wrong with it
+                loaded = _load_yaml(Path(value).read_text(encoding="utf-8"))
+                dataset = str(loaded.get("dataset", dataset)) if isinstance(loaded, dict) else dataset
+    return usual_options(dataset) if find_public(dataset) else TrainOptions()
 
 
 def parse_options(prog: str, description: str, argv: Sequence[str], defaults: TrainOptions) -> TrainOptions:
@@ -142,11 +184,33 @@ def describe_old_spelling(name: str, value: object, method: str, prefix: str = "
 def _given(argv: Sequence[str]) -> dict[str, str]:
     """Read flags and the one value behind each, whether it is known or not."""
     given: dict[str, str] = {}
-    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+    for argument, following in pairwise([*argv, ""]):
         if argument.startswith("--"):
             name, equals, value = argument[2:].partition("=")
             given[name] = value if equals else following
     return given
+
+
+def _joined(argv: Sequence[str]) -> list[str]:
+    """Bring the items of a list together that were given behind several flags; the last flag would win alone.
+
+    Example:
+        >>> _joined(["--drop", "a", "--lr", "0.1", "--drop=b", "c"])
+        ['--lr', '0.1', '--drop', 'a', 'b', 'c']
+    """
+    flags = {f"--{flag(name)}" for name, kind in TYPES.items() if get_origin(kind) is list}
+    items: dict[str, list[str]] = {}
+    rest: list[str] = []
+    target = rest
+    for argument in argv:
+        name, equals, value = argument.partition("=")
+        if argument.startswith("--"):
+            target = items.setdefault(name, []) if name in flags else rest
+            if name in flags:
+                target += [value] if equals else []
+                continue
+        target.append(argument)
+    return [*rest, *(part for name, values in items.items() for part in (name, *values))]
 
 
 def _refuse_old_spellings(given: Mapping[str, Any], prefix: str) -> None:
@@ -167,7 +231,8 @@ def _load_yaml(text: str) -> Any:
     if isinstance(loaded, dict):
         _refuse_old_spellings(loaded, "")
         loaded.pop("fingerprint", None)  # of the data of the run that wrote it; not an option
-        encoder = loaded.get("encoder", [])
-        if not isinstance(encoder, list) or not all(isinstance(item, str) for item in encoder):
-            raise yaml.YAMLError(f"encoder must be a list of MODALITY=NAME, got {encoder!r}")
+        for name in (name for name, kind in TYPES.items() if get_origin(kind) is list):
+            items = loaded.get(name, [])
+            if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+                raise yaml.YAMLError(f"{name} must be a list of {_ITEMS.get(name, 'text')}, got {items!r}")
     return loaded

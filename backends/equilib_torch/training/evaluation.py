@@ -143,6 +143,7 @@ class Evaluation(NamedTuple):
 
     Attributes:
         values: (2ⁿ,) float64, value of every coalition.
+        scores: (2ⁿ, N, ...) what the values summarise, of every sample.
         accuracies: (2ⁿ,) float64, accuracy of every coalition.
         log_likelihood: mean log-probability of the label, all modalities together.
         predictions: (N,) class indices, all modalities together.
@@ -151,6 +152,7 @@ class Evaluation(NamedTuple):
     """
 
     values: np.ndarray
+    scores: Tensor
     accuracies: np.ndarray
     log_likelihood: float
     predictions: np.ndarray
@@ -202,11 +204,12 @@ def evaluate(
     network.train(was_training)
 
     # Summed up over all samples at the end: the result does not depend on how they were cut into batches.
-    truth = torch.cat(labels)
+    truth, scores = torch.cat(labels), torch.cat(values, 1)
     with around_coalitions():
-        summary = value.summary(torch.cat(values, 1), truth)
+        summary = value.summary(scores, truth)
     return Evaluation(
         values=summary.double().numpy(),
+        scores=scores,
         accuracies=torch.cat(accuracies, 1).mean(1).numpy(),
         log_likelihood=torch.cat(likelihoods).mean().item(),
         predictions=torch.cat(predictions).numpy(),

@@ -24,11 +24,13 @@ from equilib_torch.errors import InputError
 from equilib_torch.methods import Plan
 from equilib_torch.naming import by_coalition, by_modality
 from equilib_torch.network import MultimodalNetwork
+from equilib_torch.streams import warn
 from equilib_torch.training.device import apart_from_caller
 from equilib_torch.training.evaluation import VALUES, Evaluation, evaluate
 from equilib_torch.training.options import TrainOptions
 from equilib_torch.training.planning import is_exhausted, make_plan
 from equilib_torch.training.progress import NoProgress, Progress, make_progress
+from equilib_torch.training.samples import Samples
 from equilib_torch.training.stacking import stack
 from equilib_torch.training.state import Best, Record, State, seed
 from equilib_torch.training.step import make_step
@@ -41,7 +43,7 @@ class Run(NamedTuple):
 
     Attributes:
         network: as it was after the update whose weights are kept, stacked if the options say so.
-        dataset: what it was trained on.
+        dataset: what it was trained on, as it was given.
         options: of the run.
         history: one record per measurement on validation, with the mean loss of the updates before it; never stacked.
         updates: number of updates made.
@@ -49,6 +51,7 @@ class Run(NamedTuple):
         best_epoch: epoch of the weights that are kept, from 1.
         test: the one evaluation on the test split, by that network.
         seconds: where the time went: updates (train), coalitions and schedule (schedule), other evaluation (evaluate).
+        samples: what was seen of the data set: who was excluded, and what was made missing.
     """
 
     network: MultimodalNetwork
@@ -60,6 +63,7 @@ class Run(NamedTuple):
     best_epoch: int
     test: Evaluation
     seconds: dict[str, float]
+    samples: Samples
 
 
 def fit(
@@ -81,9 +85,9 @@ def fit(
         options: what to train, and how.
         dataset: what to train on; `options.dataset` and `options.output` are not looked at.
         encoders: modules of one's own, by modality, in the place of the usual encoders: (B, ...) -> (B, d), any d. A
-            copy of each is trained. It gets a batch's inputs as they are, float32 and not standardised, 0 where the
-            modality is absent, and `lengths`, (B,), if its forward has an argument of that name. In eval mode, what
-            it makes of a sample must not depend on the rest of the batch. With a `state`, give them to `State.create`.
+            copy of each is trained. It gets the samples of a batch that have the modality, as they are: float32 and
+            not standardised; and `lengths`, (B,), if its forward has an argument of that name. In eval mode, what it
+            makes of a sample must not depend on the rest of the batch. With a `state`, give them to `State.create`.
         on_epoch: called after each measurement with its record, and with the network if its weights are the ones to
             keep so far, else None; if it returns False, the run ends there.
         progress: whether to show a bar on standard error, or lines where that is no terminal; or what to tell how far
@@ -102,11 +106,14 @@ def fit(
         (1, (16,))
     """
     if state is None:
-        state = State.create(options, dataset, encoders=encoders)
+        state = State.create(options, dataset, encoders=encoders, progress=progress is True)
     elif encoders:
         raise InputError("encoders must be given to State.create where there is a state, got both")
     elif state.dataset is not dataset or replace(state.options, output=options.output) != options:
         raise InputError("state must be made by State.create of the same options and data, got one of others")
+    if progress and state.samples.n_excluded:
+        n = len(state.dataset.splits["train"])
+        warn(f"{state.samples.n_excluded} of {n} training samples lack a modality and are excluded")
     told = make_progress("auto" if progress else "none") if isinstance(progress, bool) else progress
     told.start(state.budget.n_updates)
     try:
@@ -146,9 +153,9 @@ def train(state: State, until: int, *, progress: Progress | None = None) -> None
             for batch in islice(state.batches("train", skip=position), until - state.update):
                 plan = plan._replace(progress=state.update / state.budget.n_updates)
                 for group in state.optimiser.param_groups:
-                    group["lr"] = state.learning_rate
+                    group["lr"] = state.learning_rate * group["lr_factor"]
                 with state.machine.autocast():
-                    state.method(network, batch, plan, step)
+                    state.method(network, state.augment(batch, state.update), plan, step)
                 state.update += 1
                 told.advance()
 
@@ -214,6 +221,7 @@ def finish(state: State) -> Run:
         state.best.epoch,
         test,
         dict(state.clock.seconds),
+        state.samples,
     )
 
 
@@ -221,7 +229,7 @@ def _class_weights(state: State) -> torch.Tensor | None:
     """Weigh classes for stacking as training does: by the inverse of their frequency, 1 on average over the samples."""
     if state.options.class_weights == "none":
         return None
-    dataset = state.dataset
+    dataset = state.samples.dataset
     counts = np.bincount(dataset.labels[dataset.splits["train"]], minlength=dataset.n_classes)
     return torch.from_numpy(counts.sum() / (dataset.n_classes * counts))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Self, cast
 
 import numpy as np
@@ -14,17 +15,23 @@ from torch import Tensor, nn
 from equilib import Scheduler, SchedulerState, shapley_scheduler
 from equilib_torch.data import Dataset
 from equilib_torch.data.batches import Batch, loader
+from equilib_torch.data.resident import Resident, fits
 from equilib_torch.errors import InputError
 from equilib_torch.methods import METHODS, Losses, LossFunction, Plan, Setting, Update
 from equilib_torch.methods.rehearsal import rehearse
 from equilib_torch.network import MultimodalNetwork, NetworkConfig, configure
 from equilib_torch.network.own import check_own_encoders
+from equilib_torch.network.preparing import prepare
+from equilib_torch.training.augmentation import Augmenter, check_augmentations, read_augmentations
 from equilib_torch.training.clock import Clock
 from equilib_torch.training.device import Machine, apart_from_caller, find_machine
 from equilib_torch.training.options import TrainOptions
 from equilib_torch.training.planning import Budget, learning_rate, make_plan, plan_budget
+from equilib_torch.training.samples import Samples, prepare_samples
 
 Record = dict[str, Any]
+
+_EVALUATED_NUMBERS = 2**23  # most numbers in a batch of evaluation: what an encoder makes of them is ten times as many
 
 
 def check(options: TrainOptions, dataset: Dataset, encoders: Mapping[str, nn.Module] | None = None) -> NetworkConfig:
@@ -38,6 +45,8 @@ def check(options: TrainOptions, dataset: Dataset, encoders: Mapping[str, nn.Mod
     Raises:
         InputError: options or modules that do not fit the data.
     """
+    dataset = prepare_samples(options, dataset).dataset
+    check_augmentations(read_augmentations(options.augment), dataset)
     n, n_train = len(dataset.modalities), len(dataset.splits["train"])
     if options.batch_size is not None and options.batch_size > n_train:
         raise InputError(
@@ -84,9 +93,12 @@ class State:
 
     Attributes:
         options: what to train, and how.
-        dataset: what to train on.
+        dataset: what to train on, as it was given.
+        samples: what is seen of it, as the encoders read it, see `network.preparing`.
+        resident: all of that on the device, if it is copied there once.
         machine: where, and how precisely.
         budget: how long, and when to measure.
+        augment: changes training batches as the options say.
         network: what is trained.
         method: turns a batch into updates of it; may remember something from batch to batch.
         optimiser: of the weights; `train` sets its learning rate before every update.
@@ -115,8 +127,11 @@ class State:
 
     options: TrainOptions
     dataset: Dataset
+    samples: Samples
+    resident: Resident | None
     machine: Machine
     budget: Budget
+    augment: Augmenter
     network: MultimodalNetwork
     method: Update
     optimiser: torch.optim.Optimizer
@@ -133,7 +148,12 @@ class State:
 
     @classmethod
     def create(
-        cls, options: TrainOptions, dataset: Dataset, *, encoders: Mapping[str, nn.Module] | None = None
+        cls,
+        options: TrainOptions,
+        dataset: Dataset,
+        *,
+        encoders: Mapping[str, nn.Module] | None = None,
+        progress: bool = False,
     ) -> Self:
         """Set up a run: hold options against data and machine, and build the network.
 
@@ -141,26 +161,30 @@ class State:
             options: what to train, and how.
             dataset: what to train on.
             encoders: modules of one's own, by modality, as `fit` says.
+            progress: whether to show on a terminal how far samples are prepared for their encoders.
 
         Raises:
             InputError: options or modules that do not fit the data or the machine.
         """
         config = check(options, dataset, encoders)
         machine = find_machine(options.device, options.precision)
-        splits = dataset.splits
+        with apart_from_caller(machine.device):
+            prepared = prepare(config, dataset, options.cache_place, machine.device, progress=progress)
+        samples = prepare_samples(options, prepared.dataset)
+        splits = samples.dataset.splits
         budget = plan_budget(options, len(splits["train"]), len(splits["val"]), len(dataset.modalities))
         with apart_from_caller(machine.device):
             seed(machine, options.seed, 0)
-            network = MultimodalNetwork(config, encoders)
-            network.fit_statistics(dataset)
+            network = MultimodalNetwork(prepared.config, encoders)
+            network.fit_statistics(samples.dataset)
             network.to(machine.device)
 
             def rehearse_now(loss: LossFunction | None) -> Losses:
                 return state.rehearse(loss)
 
             method = METHODS[options.method_name].begin(Setting(network, rehearse_now), options.parameters)
-            parameters = network.parameters()  # a method may have tied or replaced some
-            optimiser = torch.optim.AdamW(parameters, lr=options.lr, weight_decay=options.weight_decay, fused=True)
+            groups = network.parameter_groups(options.lr)  # a method may have tied or replaced some
+            optimiser = torch.optim.AdamW(groups, lr=options.lr, weight_decay=options.weight_decay, fused=True)
             random = {kind: generator.get_state() for kind, generator in machine.generators.items()}
         scheduler = shapley_scheduler(
             len(dataset.modalities),
@@ -170,11 +194,18 @@ class State:
             seed=options.seed,
         )
         measured = scheduler.init()
+        wanted = options.resident
+        stays = wanted == "yes" or (wanted == "auto" and fits(samples.dataset, machine.device))
         state = cls(
             options=options,
             dataset=dataset,
+            samples=samples,
+            resident=Resident(samples.dataset, machine.device) if stays else None,
             machine=machine,
             budget=budget,
+            augment=Augmenter(
+                read_augmentations(options.augment), samples.dataset, seed=options.seed, device=machine.device
+            ),
             network=network,
             method=method,
             optimiser=optimiser,
@@ -199,19 +230,21 @@ class State:
 
     def batches(self, split: str, *, skip: int = 0) -> Iterable[Batch]:
         """Make the batches of a split, of the present epoch for train, without the first `skip`."""
-        options, device = self.options, self.machine.device
+        options, dataset = self.options, self.samples.dataset
+        read = partial(
+            loader,
+            dataset,
+            split,
+            skip=skip,
+            device=self.machine.device,
+            workers=options.workers,
+            take_rows=self.resident.take if self.resident else None,
+        )
         if split == "train":
             shuffle = options.seed, self.epoch
-            return loader(
-                self.dataset,
-                split,
-                self.budget.batch_size,
-                shuffle=shuffle,
-                balanced=options.class_weights == "balanced",
-                skip=skip,
-                device=device,
-            )
-        return loader(self.dataset, split, options.eval_batch_size, skip=skip, device=device)
+            return read(self.budget.batch_size, shuffle=shuffle, balanced=options.class_weights == "balanced")
+        largest = sum(modality.values[0].size for modality in dataset.modalities if modality.values.ndim > 1)
+        return read(min(options.eval_batch_size, max(1, _EVALUATED_NUMBERS // max(1, largest))))
 
     def rehearse(self, loss: LossFunction | None) -> Losses:
         """Train a copy of the network for an epoch and measure its losses, as `methods.rehearsal.rehearse` says."""
@@ -220,6 +253,7 @@ class State:
             loss,
             train=self.batches("train"),
             val=self.batches("val"),
+            augment=lambda batch, position: self.augment(batch, self.update + position),
             lr=self.learning_rate,
             weight_decay=self.options.weight_decay,
         )
