@@ -121,7 +121,8 @@ class AdaptiveModulation(Update):
 
     def __call__(self, network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step) -> None:
         """Make one update from the fused cross-entropy, its gradient scaled modality by modality."""
-        table = _logits(network, network.encode(batch), batch.present).float()
+        table = _logits(network, network.encode(batch), batch.present)
+        table = table.to(torch.promote_types(table.dtype, torch.float32))
         if not (table.abs() < 1e37).all():  # NaN as well; beyond, differences may overflow
             raise InputError(f"training diverged in epoch {plan.epoch}: predictions are not finite; try a smaller lr")
         with torch.autocast(table.device.type, enabled=False):  # Shapley values are differences: in full precision
