@@ -264,6 +264,8 @@ def _apportion(x: Array, n_updates: int, *, to_strong: bool, xp: Namespace) -> A
     weights = shares if to_strong or n == 1 else (1 - shares) / (n - 1)
     # Ranking φ, not ψ, tells modalities of negative contribution apart, whose shares are all 0. Rank 0 takes first.
     rank = xp.argsort(xp.argsort(-x if to_strong else x, axis=-1, stable=True), axis=-1)
-    whole = xp.astype(xp.floor((n_updates - n) * weights), rank.dtype)
+    exact = (n_updates - n) * weights
+    # What is whole but for rounding counts as whole: 25 x 0.2 may come out as 4.99.
+    whole = xp.astype(xp.floor(exact + xp.clip(4 * xp.finfo(exact.dtype).eps * exact, None, 1e-3)), rank.dtype)
     remaining = n_updates - n - xp.sum(whole, axis=-1, keepdims=True, dtype=rank.dtype)
     return 1 + whole + xp.astype(rank < remaining, rank.dtype)

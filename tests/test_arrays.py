@@ -88,6 +88,7 @@ def test_autocast_changes_nothing(n, half):
         assert torch.equal(x, y)
 
 
+@pytest.mark.slow
 def test_autocast_while_compiling():
     table = torch.rand(8)
     compiled = torch.compile(shapley_values, backend="eager", fullgraph=True)
@@ -145,6 +146,7 @@ def test_tensors_without_values_have_results_without_values():
     assert all(x.device.type == "meta" for x in results)
 
 
+@pytest.mark.slow
 def test_tables_spread_over_several_devices():
     code = """
 import jax, numpy as np, jax.numpy as jnp, equilib

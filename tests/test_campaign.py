@@ -30,6 +30,7 @@ def figures_of(values: list[float]) -> dict[str, dict[int, float]]:
 # --- plan -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", ["tuning", "parameters", *plan.EXPERIMENTS])
 def test_every_run_that_is_planned_can_be_read(experiment):
     modalities = {"mfeat-small": ("a", "b"), "cells": ("a", "b", "c")}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import reference
 from conftest import NAMESPACES, Kind, array_types, lists, to_numpy
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from equilib import SchedulerState, shapley_schedule, shapley_scheduler
@@ -91,6 +91,7 @@ def test_strong_first_gives_more_to_the_strong(kind: Kind, shapley, n_updates, e
 
 
 @given(a=eighths, b=eighths, extra=st.integers(0, 50))
+@example(a=0.25, b=1.0, extra=25)
 def test_of_two_modalities_strong_first_swaps_the_updates(a, b, extra):
     if a != b:
         to_weak, to_strong = (

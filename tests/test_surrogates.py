@@ -75,6 +75,7 @@ def test_products_of_five_players_are_found():
     assert error(estimate_shapley(play, 14, budget=1900, seed=0), exact) < 1e-8
 
 
+@pytest.mark.slow
 def test_auto_goes_on_with_regression_where_the_sample_is_large():
     weights = np.random.default_rng(0).normal(size=300)
 

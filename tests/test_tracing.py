@@ -73,6 +73,7 @@ def test_jax_jit():
     assert_same(jax.jit(everything)(jnp.asarray(TABLE)), everything(np.asarray(TABLE, np.float32)))
 
 
+@pytest.mark.slow
 def test_jax_vmap():
     tables = jnp.asarray([TABLE, TABLE[::-1]])
     batched = jax.vmap(everything)(tables)
@@ -127,6 +128,7 @@ def test_torch_vmap_of_another_axis():
     assert_same(batched[..., 0], shapley_values(tables[..., 0]))
 
 
+@pytest.mark.slow
 def test_torch_compile():
     # The eager backend traces without a C++ compiler; fullgraph makes every break of the graph an error.
     table = torch.tensor(TABLE)

@@ -274,6 +274,7 @@ def test_layouts_of_the_bits(itemsize):
         assert layout.columns * 8 * 2**layout.block <= 0.0065 * itemsize * 2**n
 
 
+@pytest.mark.slow
 def test_compiles_with_nvcc(tmp_path):
     compiler = shutil.which("nvcc")
     if compiler is None:

@@ -431,6 +431,7 @@ def python(*argv, **options):
     return subprocess.run([sys.executable, *argv], capture_output=True, text=True, timeout=120, **options)
 
 
+@pytest.mark.slow
 def test_as_a_module(save, tmp_path):
     argv = ["--dataset", save(), "--epochs", "1", "--batch-size", "8", "--width", "16", "--device", "cpu"]
     done = python("-W", "error", "-m", "equilib.train", *argv, "--output", str(tmp_path / "run"))
@@ -440,6 +441,7 @@ def test_as_a_module(save, tmp_path):
     assert (tmp_path / "run" / "summary.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_real_interruption(save, tmp_path):
     argv = ["--dataset", save(), "--epochs", "100000", "--width", "16", "--batch-size", "8", "--device", "cpu"]
     child = subprocess.Popen(
@@ -509,6 +511,7 @@ def test_without_the_extra_what_needs_it_is_not_listed(what):
     refused(without(EXTRA, "train", "--list", what), r"pip install '\.\[torch\]'$")
 
 
+@pytest.mark.slow
 def test_help_and_lists_in_ascii_and_without_docstrings():
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     for argv, word in ((["compare", "--help"], "Shapley"), (["train", "--list", "methods"], "equilib")):
@@ -517,6 +520,7 @@ def test_help_and_lists_in_ascii_and_without_docstrings():
         assert word in done.stdout
 
 
+@pytest.mark.slow
 def test_help_loads_nothing_that_trains_or_draws():
     script = (
         "import sys; from equilib._commands import main\n"

@@ -193,6 +193,7 @@ def test_help_names_every_option(capsys):
     assert "every method and joint:fusion=memory" in " ".join(out.split())
 
 
+@pytest.mark.slow
 def test_a_configuration_can_say_all(command, data, tmp_path):
     (tmp_path / "c.yaml").write_text(
         f"methods: joint\nseeds: 1\nepochs: 1\nwidth: 16\ndataset: {data}\nbatch_size: 8\n"
@@ -227,6 +228,7 @@ def test_a_run_that_was_stopped_is_started_over(command, comparison, trained):
     assert run_figures(comparison) == figures
 
 
+@pytest.mark.slow
 def test_seeds_and_variants_can_be_added(command, comparison, trained):
     assert command("--output", comparison, "--seeds", "3", methods="pmr,joint")[0] == 0
     # All variants of one seed come one after the other.
@@ -234,6 +236,7 @@ def test_seeds_and_variants_can_be_added(command, comparison, trained):
     assert sorted(row["variant"] for row in table(comparison)) == ["joint", "pmr"]
 
 
+@pytest.mark.slow
 def test_runs_with_other_options_are_refused(command, comparison, trained):
     refused(command("--output", comparison, "--lr", "0.1"), r"joint/seed-0' holds .* another lr: 0.003, not 0.1;")
     config = comparison / "runs" / "late-fusion" / "seed-1" / "config.yaml"
@@ -270,6 +273,7 @@ def test_damaged_files_are_named_before_anything_is_trained(command, comparison,
     assert trained == []
 
 
+@pytest.mark.slow
 def test_runs_on_other_data_are_refused(data, comparison, trained, capsys, tmp_path):
     """The path and every option are the same; only what the file holds has changed."""
     with np.load(data) as file:

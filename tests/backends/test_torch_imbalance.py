@@ -39,6 +39,7 @@ def rare(seed):
     return Dataset("rare", modalities, labels, ("common", "rare"), make_splits(labels, None, seed))
 
 
+@pytest.mark.slow
 def test_macro_f1_of_a_balanced_logistic_regression_is_reached():
     ours, theirs, rare_recall = [], [], []
     for seed in range(3):

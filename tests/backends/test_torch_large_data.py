@@ -41,6 +41,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.slow
 def test_a_mapped_array_is_never_in_memory_as_a_whole(tmp_path):
     shapes = {np.uint8: (1000, 256, 256, 3), np.float32: (1000, 784, 64)}
     for dtype, shape in shapes.items():

@@ -54,6 +54,7 @@ def test_workers_give_the_same_batches_and_leave_the_same_random_state(dataset):
         assert_same_batch(a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 @pytest.mark.parametrize("changes", [{"resident": "yes"}, {"workers": 1}])
 def test_a_run_is_the_same_however_its_data_are_read(dataset, make_options, changes):

@@ -178,6 +178,7 @@ def test_from_the_command_line_and_from_a_configuration(tmp_path, capsys):
     assert "missing_in_training must be a list of text" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_in_a_comparison(capsys, tmp_path):
     variant = read_variant("joint:missing-in-training=a=0.3:missing-in-training=b=0.1", TrainOptions())
     assert variant.options.missing_in_training == ["a=0.3", "b=0.1"]

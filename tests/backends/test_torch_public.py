@@ -369,6 +369,7 @@ def test_each_trains_an_epoch(tmp_path, capsys, name, write, encoder):
     assert messages(capsys) == []
 
 
+@pytest.mark.slow
 def test_crema_d_trains_the_configuration_of_the_article(tmp_path, capsys):
     root = trees.crema_d(tmp_path / "crema", speakers=1)
     options = tiny(root, "--audio-seconds", "0.05", "--output", str(tmp_path / "run"))

@@ -301,6 +301,7 @@ def test_a_model_of_arrays_refuses_raw_rows():
 # --- comparisons -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_methods_are_compared_on_a_table_and_the_comparison_goes_on(command, folder, tmp_path, capsys):
     rows().drop(columns="photo").to_csv(folder / "table.csv", index=False)
     argv = ["--dataset", str(folder / "table.csv"), "--methods", "joint,late-fusion", "--seeds", "2", "--width", "16"]

@@ -41,6 +41,7 @@ def test_ids_are_the_published_hash_of_the_n_grams():
     assert ids[1, 0] == 1 + 0x9E5E43A8 % 1000  # CRC-32 of "cat"
 
 
+@pytest.mark.slow
 def test_ids_are_the_same_in_another_process():
     code = (
         "from equilib_torch.network.text import hash_ngrams as h; print(h(['Käfer 🐞'], buckets=99, max_length=9)[0])"

@@ -108,6 +108,7 @@ def test_a_usual_fusion_is_taken_where_none_is_given(train):
         assert train(1, method=method, epochs=1).network.config.fusion == METHODS[method].fusion
 
 
+@pytest.mark.slow
 def test_it_learns(make_dataset, make_options):
     dataset = make_dataset(2, noise=0.3, rows=120)
     for method in METHODS:
@@ -350,6 +351,7 @@ def test_a_fixed_order_stays(train):
     assert orders(train(4, policy="fixed", epochs=3, noise=2.0)) == [list("abcd")] * 3
 
 
+@pytest.mark.slow
 def test_a_random_order_is_new_in_every_epoch_and_for_every_seed(train):
     drawn = [
         tuple(order)

@@ -34,6 +34,7 @@ def test_parameters_of_the_common_method_do_not_reach_a_variant():
     assert options.method == "mla"
 
 
+@pytest.mark.slow
 def test_every_method_is_compared_and_joint_training_with_our_fusion():
     texts = default_variants()
     assert texts == [*METHODS, "joint:fusion=memory"]
