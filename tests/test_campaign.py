@@ -210,7 +210,7 @@ def test_the_document_says_what_the_lines_say():
     )
     assert "| `equilib` | **95.0** | 1.00 | +3.00 ± 0.00 |" in text  # all at the plain command's rate
     assert f"| `{plan.REFERENCE}` | **95.0** | 1.00 | +5.00 ± 0.00 |" in text  # each at its own
-    assert "Seeds: 3 on cells." in text
+    assert "Seeds that all have: 3 on cells." in text
     assert "seen on test first" in text
     assert f"| `{other}` | +1.00 ± 0.00 |" in text
     assert "| cells | b | 61.0 | 60.0 | 60.0 |" in text

@@ -116,27 +116,32 @@ def show_p(p: float) -> str:
 
 
 def overview(figures: Mapping[str, Figures], sets: Sequence[str], variants: Sequence[str], rivals: set[str]) -> str:
-    """Lay out means by variant and data set, with mean rank and the difference to each set's best rival."""
+    """Lay out means by variant and data set, with the difference to each set's best rival.
+
+    Of every data set the seeds count that all of the variants have; data sets without such seeds are left out.
+    """
     shown = [v for v in variants if v in figures]
+    seeds = shared_seeds(figures, sets, shown)
+    common = [name for name in sets if seeds[name]]
+    figures = {v: {name: {s: figures[v][name][s] for s in seeds[name]} for name in common} for v in shown}
     means = {v: means_by_set(figures[v]) for v in shown}
-    complete = [v for v in shown if all(name in means[v] for name in sets)]
-    ranks = np.mean([stats.rankdata([-means[v][name] for v in complete]) for name in sets], axis=0) if complete else []
-    rank = dict(zip(complete, ranks, strict=True))
-    champions = {name: best_rival(figures, [v for v in shown if v in rivals], name) for name in sets}
-    champion: Figures = {name: figures[v].get(name, {}) for name, v in champions.items() if v}
+    ranks = [stats.rankdata([-means[v][name] for v in shown]) for name in common]
+    rank = dict(zip(shown, np.mean(ranks, axis=0), strict=True)) if common else {}
+    champions = {name: best_rival(figures, [v for v in shown if v in rivals], name) for name in common}
+    champion: Figures = {name: figures[v][name] for name, v in champions.items() if v}
     body = []
     for v in sorted(shown, key=lambda v: rank.get(v, 99.0)):
         cells = []
-        for name in sets:
-            best = max(means[u].get(name, -1.0) for u in shown)
-            mean = means[v].get(name, math.nan)
+        for name in common:
+            best = max(means[u][name] for u in shown)
+            mean = means[v][name]
             cells.append(f"**{percent(mean)}**" if round(mean, 3) == round(best, 3) else percent(mean))
         difference = paired_difference(figures[v], champion)
         worst = min(difference.by_set.items(), key=lambda item: item[1][0], default=("", (math.nan, math.nan)))
         cells += [f"{rank[v]:.2f}" if v in rank else "", signed(difference.mean, difference.se_seeds)]
         cells += [f"± {100 * difference.se_sets:.2f}", f"{signed(*worst[1])} ({worst[0]})"]
         body.append([f"`{v}`", *cells])
-    head = ["variant", *sets, "mean rank", "− best rival, mean ± se (seeds)", "se (sets)", "worst set"]
+    head = ["variant", *common, "mean rank", "− best rival, mean ± se (seeds)", "se (sets)", "worst set"]
     return table_of(head, body)
 
 
@@ -163,14 +168,20 @@ def by_variant_of(figures: Mapping[str, Mapping[str, Figures]], variant: str) ->
     return next(iter(figures.values())).get(variant, {})
 
 
+def shared_seeds(figures: Mapping[str, Figures], sets: Sequence[str], variants: Sequence[str]) -> dict[str, set[int]]:
+    """Find the seeds that all variants have, by data set."""
+    of_each = {name: [{*figures[v].get(name, {})} for v in variants] for name in sets}
+    return {name: set.intersection(*seeds) if seeds else set() for name, seeds in of_each.items()}
+
+
 def seeds_note(figures: Mapping[str, Figures], sets: Sequence[str], variants: Sequence[str]) -> str:
-    """Say how many seeds the variants have on each data set, the fewest and the most of any variant."""
-    counts = {name: [len(figures[v].get(name, {})) for v in variants if v in figures] for name in sets}
-    by_range: dict[str, list[str]] = {}
-    for name, numbers in counts.items():
-        low, high = min(numbers, default=0), max(numbers, default=0)
-        by_range.setdefault(f"{low}" if low == high else f"{low} to {high}", []).append(name)
-    return "Seeds: " + "; ".join(f"{n} on {', '.join(names)}" for n, names in by_range.items()) + "."
+    """Say how many seeds count on each data set, and why those without are empty."""
+    by_number: dict[int, list[str]] = {}
+    for name, seeds in shared_seeds(figures, sets, [v for v in variants if v in figures]).items():
+        by_number.setdefault(len(seeds), []).append(name)
+    counted = "; ".join(f"{n} on {', '.join(names)}" for n, names in sorted(by_number.items(), reverse=True) if n)
+    rest = f" Not all of the methods have run on {', '.join(by_number[0])}." if 0 in by_number else ""
+    return f"Seeds that all have: {counted}.{rest}"
 
 
 def ceilings(lines: Sequence[Line]) -> dict[str, dict[str, float]]:
