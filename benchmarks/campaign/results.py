@@ -304,7 +304,7 @@ def document(lines: Sequence[Line], costs: Mapping[str, Any], extra: Path | None
         "av-digits-sum). Figures are percentages; differences are in points, paired by data set and seed, with the "
         "standard error over seeds (data sets given) and over data sets.",
         f"There are two comparisons. In the first every method runs at the learning rate of the plain command, "
-        f"{PLAIN_RATE:g}, which no method's tuning chose here. In the second every method, ours too, has a rate of its "
+        f"{PLAIN_RATE:g}. In the second every method, ours too, has a rate of its "
         "own, of three, chosen by validation on mfeat-small. The second was planned, run and seen on test first; ours "
         "did worse there than hoped, above all on av-digits-sum, and the first was added after that. The design of "
         "`equilib`, its default rate included, was chosen by some 540 runs on validation parts of these sets and in "
