@@ -105,7 +105,7 @@ def test_entry_point_of_the_distribution():
         "print('cupy' in sys.modules)"
     )
     result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert result.stdout.split() == ["cupy", "True", "False"]
+    assert result.stdout.split() == ["cupy", "True", "torch", "True", "False"]
 
 
 def test_missing_kernels_are_said_once(installed):
