@@ -221,6 +221,7 @@ def ask_afresh(*models):
     return [float(line) for line in told.stdout.split()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "cases",
     [
@@ -232,7 +233,7 @@ def ask_afresh(*models):
             ("vit", "all"),
             ("wav2vec2", "frozen"),
         ],
-        pytest.param([("bert", "all"), ("qwen2", "frozen"), ("vit", "frozen"), *SLOW], marks=pytest.mark.slow),
+        [("bert", "all"), ("qwen2", "frozen"), ("vit", "frozen"), *SLOW],
     ],
     ids=["some", "all others"],
 )

@@ -161,6 +161,7 @@ def test_options_reach_their_runs(finished):
     assert all(found["width"] == 16 and found["epochs"] == 2 for found in config.values())
 
 
+@pytest.mark.slow
 def test_the_table_is_printed_without_a_directory(command, finished):
     code, out, lines = command()
     assert (code, lines) == (0, [])
