@@ -18,7 +18,8 @@ from equilib_torch.data.public import find_public
 from equilib_torch.errors import InputError
 from equilib_torch.methods import METHODS
 from equilib_torch.parameters import split_spec
-from equilib_torch.training.options import GROUPS, KNOWN, TYPES, TrainOptions, flag, read_option, usual_options
+from equilib_torch.training.option_values import flag
+from equilib_torch.training.options import GROUPS, KNOWN, TYPES, TrainOptions, read_option, usual_options
 
 _EPILOG = "--list backends|datasets|methods|fusions|encoders|values|estimators prints the known names and exits."
 

@@ -7,11 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from numbers import Integral, Real
-from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
-
-import numpy as np
+from typing import Any, Literal, get_type_hints
 
 from equilib.schedule import POLICIES
 from equilib_torch.data import DATASETS, DataRequest, Dataset
@@ -27,6 +23,7 @@ from equilib_torch.network.encoders import read_encoder
 from equilib_torch.parameters import read_parameters, split_spec
 from equilib_torch.training.augmentation import AUGMENTATIONS, read_augmentations
 from equilib_torch.training.evaluation import VALUES
+from equilib_torch.training.option_values import flag, read_as, require
 
 KNOWN: Mapping[str, Iterable[str]] = {
     "augment": AUGMENTATIONS,
@@ -250,23 +247,23 @@ class TrainOptions(
         self._read_method()
         if self.fusion is not None:
             FUSIONS.find(self.fusion)
-        _require("policy", self.policy in POLICIES, f"be one of {', '.join(POLICIES)}", self.policy)
+        require("policy", self.policy in POLICIES, f"be one of {', '.join(POLICIES)}", self.policy)
         VALUES.find(self.coalition_value)
         for name in ("updates", "epochs", "patience", "batch_size", "eval_batch_size"):
             value = getattr(self, name)
-            _require(name, value is None or value >= 1, "be at least 1", value)
+            require(name, value is None or value >= 1, "be at least 1", value)
         if self.updates is not None and self.epochs is not None:
             raise InputError(f"updates and epochs must not both be given, got {self.updates} and {self.epochs}")
-        _require("workers", self.workers >= 0, "be at least 0", self.workers)
-        _require("memory_freeze", 0 <= self.freezes <= 1, "be in [0, 1]", self.memory_freeze)
+        require("workers", self.workers >= 0, "be at least 0", self.workers)
+        require("memory_freeze", 0 <= self.freezes <= 1, "be in [0, 1]", self.memory_freeze)
         for name in ("shapley_smoothing", "dropout"):
-            _require(name, 0 <= getattr(self, name) < 1, "be in [0, 1)", getattr(self, name))
-        _require("width", self.width > 0 and self.width % 16 == 0, "be a positive multiple of 16", self.width)
-        _require("lr", 0 < self.lr < float("inf"), "be positive and finite", self.lr)
-        _require("weight_decay", 0 <= self.weight_decay < float("inf"), "be at least 0 and finite", self.weight_decay)
-        _require("cache_size", 0 <= self.cache_size < float("inf"), "be at least 0 and finite", self.cache_size)
+            require(name, 0 <= getattr(self, name) < 1, "be in [0, 1)", getattr(self, name))
+        require("width", self.width > 0 and self.width % 16 == 0, "be a positive multiple of 16", self.width)
+        require("lr", 0 < self.lr < float("inf"), "be positive and finite", self.lr)
+        require("weight_decay", 0 <= self.weight_decay < float("inf"), "be at least 0 and finite", self.weight_decay)
+        require("cache_size", 0 <= self.cache_size < float("inf"), "be at least 0 and finite", self.cache_size)
         self.media  # noqa: B018 - checks its options
-        _require("seed", 0 <= self.seed < 2**32, "be in [0, 2**32)", self.seed)
+        require("seed", 0 <= self.seed < 2**32, "be in [0, 2**32)", self.seed)
         _read_encoders(self.encoder)
         for name in ("missing_in_training", "missing_in_testing"):
             read_rates(flag(name), getattr(self, name))
@@ -384,53 +381,17 @@ def read_option(name: str, value: Any) -> Any:
         InputError: it is of another type.
 
     Example:
-        >>> read_option("epochs", np.int64(5))
-        5
+        >>> read_option("lr", 1)
+        1.0
     """
-    return _read(name, value, TYPES[name])
-
-
-def flag(name: str) -> str:
-    """Write a field's name as on the command line.
-
-    Example:
-        >>> flag("batch_size")
-        'batch-size'
-    """
-    return name.replace("_", "-")
-
-
-def _require(name: str, holds: bool, rule: str, value: object) -> None:
-    if not holds:
-        raise InputError(f"{flag(name)} must {rule}, got {value!r}")
-
-
-def _read(name: str, value: Any, kind: Any) -> Any:
-    """Give a value as an object of its option's type, if it is one or means one."""
-    origin, choices = get_origin(kind), get_args(kind)
-    if origin is Literal:
-        _require(name, isinstance(value, str) and value in choices, f"be one of {', '.join(choices)}", value)
-        return str(value)
-    if origin in (Union, UnionType):
-        return None if value is None else _read(name, value, choices[0])
-    if origin is list:
-        _require(name, isinstance(value, list | tuple), "be a list", value)
-        return [_read(name, item, choices[0]) for item in value]
-    if kind is bool:
-        _require(name, isinstance(value, bool | np.bool_), "be true or false", value)
-    elif kind is str:
-        _require(name, isinstance(value, str), "be text", value)
-    else:
-        number, noun = (Integral, "a whole number") if kind is int else (Real, "a number")
-        _require(name, isinstance(value, number) and not isinstance(value, bool), f"be {noun}", value)
-    return kind(value)
+    return read_as(name, value, TYPES[name])
 
 
 def _read_encoders(items: Sequence[str]) -> dict[str, str]:
     encoders: dict[str, str] = {}
     for item in items:
         modality, equals, name = item.partition("=")
-        _require("encoder", bool(equals and modality), "be given as MODALITY=NAME or MODALITY=hf:PATH", item)
+        require("encoder", bool(equals and modality), "be given as MODALITY=NAME or MODALITY=hf:PATH", item)
         read_encoder(name, what=f"encoder of {modality}")
         if modality in encoders:
             raise InputError(f"encoder must name every modality once, got {modality!r} twice")
