@@ -24,8 +24,8 @@ import numpy as np
 
 from equilib._namespace import Floats, Ints
 from equilib._record import Coalitions
-from equilib.estimators._errors import fraction_drawn, of_units, unit_errors
-from equilib.estimators._problem import FIRST_LOOK, Problem, Solution, plan_stages
+from equilib.estimators._errors import fraction_drawn, of_units, unit_errors, with_noise
+from equilib.estimators._problem import FIRST_LOOK, Problem, Solution, plan_stages, share_of_one
 from equilib.estimators._sampling import Sample, Sampler, comes_in_pairs, draw, known_sample, settled
 from equilib.estimators._surrogate import (
     LINEAR,
@@ -103,7 +103,7 @@ def boosted(problem: Problem) -> Solution:
 def _estimate(problem: Problem, pairs: bool | None, *, trees: bool = False) -> Solution:
     n = problem.n
     if n == 1:
-        return Solution(problem.fair[:, None], np.zeros((len(problem.fair), 1)), "adjusted-unpaired", complete=True)
+        return share_of_one(problem, "adjusted-unpaired")
     sampler = Sampler(n, problem.rng)
     sample = known_sample(problem, sampler, pairs=pairs is not False)
     known = len(sample.sizes)
@@ -129,7 +129,7 @@ def _estimate(problem: Problem, pairs: bool | None, *, trees: bool = False) -> S
     before = None
     for stage in stages:
         sample = draw(problem, sampler, sample, weights, max(stage - len(sample.sizes), 0), pairs=pairs)
-        values, errors = _solve(sample, n, pairs, problem.rng, fair=problem.fair if trees else None)
+        values, errors = _solve(sample, problem, pairs, trees=trees)
         if settled(problem, values, errors, before):
             break
         before = values
@@ -201,10 +201,9 @@ def _fit_pilot(sample: Sample, n: int) -> PilotResiduals:
     return PilotResiduals(sizes, data.weights, missed_odd, missed_even, n)
 
 
-def _solve(
-    sample: Sample, n: int, pairs: bool, rng: np.random.Generator, *, fair: Floats | None
-) -> tuple[Floats, Floats]:
+def _solve(sample: Sample, problem: Problem, pairs: bool, *, trees: bool) -> tuple[Floats, Floats]:
     """Fit the model and correct it: values beyond the fair share and standard errors, `(n, k)`."""
+    n, rng = problem.n, problem.rng
     n_units = int(sample.units[-1]) + 1
     first = np.searchsorted(sample.units, np.arange(n_units))
     rows = first if pairs else np.arange(len(sample.sizes))
@@ -235,8 +234,8 @@ def _solve(
         scale=np.sqrt((targets**2).mean(axis=0)) + TINY,
     )
     fit = _best_fit(data, n_units, odd=pairs)
-    if fair is not None and n_units >= MIN_TREE_UNITS:
-        fit = stack(fit, _fit_trees(sample, data, rows, targets_of, fair, rng), data)
+    if trees and n_units >= MIN_TREE_UNITS:
+        fit = stack(fit, _fit_trees(sample, data, rows, targets_of, problem.fair, rng), data)
     # Of a size drawn completely nothing is left to chance, if one model is taken off all of it.
     drawn = fraction_drawn(sample.sizes, n)
     part = drawn[sizes][:, None]
@@ -250,7 +249,10 @@ def _solve(
     errors = unit_errors(weight if pairs else weight[first], own, small, orders, 1 - drawn, freedom=n_units / 2)
     if n_units < MIN_UNITS and (drawn[1:n] < 1).any():
         errors = np.full_like(errors, np.inf)
-    return fit.shapley + weight.T @ residuals, errors
+    values = fit.shapley + weight.T @ residuals
+    # Half the difference of two answers is half as noisy.
+    heard = np.where(alone, weight, weight / math.sqrt(2)) if pairs else weight
+    return values, with_noise(errors, heard, drawn[sizes], problem.evaluate.noise)
 
 
 def _fit_trees(

@@ -15,7 +15,7 @@ import numpy as np
 from equilib._evaluation import to_numpy
 from equilib._namespace import Array, Floats, Ints
 from equilib.estimators._errors import student
-from equilib.estimators._problem import Problem, Solution
+from equilib.estimators._problem import Problem, Solution, share_of_one
 
 ROUND_ENTRIES = 2**22
 """Evaluations times players (or outputs, if more) in a round, about: what is generated and kept at a time."""
@@ -98,7 +98,9 @@ class Tally(NamedTuple):
         unseen = np.minimum(self._matters(problem) ** 2, (1 - UNSEEN ** (1 / m)) ** 2 * step2) / 1.96**2
         seen = np.minimum(met, 1)
         rare = ((1 - seen) * unseen + SEEN * seen * np.sqrt(met) * step2 / m**2) * (1 - met / m) ** 2
-        errors: Floats = np.sqrt(np.maximum(variance * student(m - 1 + PRIOR) ** 2, variance + rare)) / each
+        total = np.maximum(variance * student(m - 1 + PRIOR) ** 2, variance + rare) / each**2
+        # All orders share the answers for nobody and for everybody.
+        errors: Floats = np.sqrt(total + 2 * problem.evaluate.noise / len(total) ** 2)
         return errors
 
     def _matters(self, problem: Problem) -> Floats:
@@ -164,7 +166,7 @@ def _estimate(problem: Problem, directions: int | None) -> Solution:
     """Estimate from orders in one or two directions; None decides that after a pilot."""
     n, k = problem.n, len(problem.fair)
     if n == 1:
-        return Solution(problem.fair[:, None], np.zeros((k, 1)), "permutation", complete=True)
+        return share_of_one(problem, "permutation")
     nothing = np.zeros((n, k))
     tally = Tally(nothing, nothing, nothing, nothing, 0, 0)
     visits = Visits(problem)

@@ -33,13 +33,14 @@ def stratified(problem: Problem) -> Solution:
     return solve_in_stages(problem, "stratified", _solve, pairs=False)
 
 
-def _solve(sample: Sample, n: int) -> tuple[Floats, Floats]:
+def _solve(sample: Sample, n: int, noise: Floats) -> tuple[Floats, Floats]:
     """Compute values beyond the fair share and standard errors, `(n, k)`."""
     k = sample.values.shape[1]
     values, variance = np.zeros((n, k)), np.zeros((n, k))
     difference, unmet = np.zeros((n, k)), np.zeros((n, 1))
     undrawn = 1 - fraction_drawn(sample.sizes, n)
     doubt, sizes = np.full((n, k), TINY), np.unique(sample.sizes)
+    heard = np.full((n, 1), 2 / n**2)  # what noise adds beyond what the spread shows, as for all estimators
     for size in sizes:
         rows = sample.sizes == size
         drawn, number = sample.values[rows], int(rows.sum())
@@ -68,9 +69,11 @@ def _solve(sample: Sample, n: int) -> tuple[Floats, Floats]:
             part = undrawn[size] * (own + PRIOR_UNITS * spread) / degrees / np.maximum(count, 1) / n**2
             variance += part
             doubt += part**2 / degrees
+            heard += (1 - undrawn[size]) / np.maximum(count, 1) / n**2
     if len(sample.sizes) + 2 < MIN_EVALUATIONS * n and undrawn[1:n].any():
         return values, np.full_like(values, np.inf)
     # A mean that was replaced is wrong by about as much as the two differ elsewhere.
     bias = unmet / n * difference / np.maximum(len(sizes) - unmet, 1)
     # The degrees of freedom of a sum of variances are few where it is one mean of few that makes it (Satterthwaite).
-    return values, np.sqrt(variance * student(np.maximum(variance**2 / doubt, 1)) ** 2 + bias**2)
+    variance *= student(np.maximum(variance**2 / doubt, 1)) ** 2
+    return values, np.sqrt(variance + bias**2 + heard * noise)
