@@ -55,6 +55,38 @@ def test_intervals_hold_for_rare_events(estimator, rule, factor):
     assert held.mean(axis=0).min() >= 0.88  # 90 %, and the chance of 150 runs
 
 
+@pytest.mark.parametrize(
+    ("estimator", "rule"),
+    [("auto", "all but one"), ("kernel", "apex"), ("exact", "apex"), ("exact", "five"), ("stratified", "nearly all")],
+)
+def test_intervals_hold_when_interrupted(estimator, rule):
+    play, exact = tabulated(RULES[rule])
+    estimates = []
+    for seed in range(40):
+        asked = 0
+
+        def interrupted(z):
+            nonlocal asked
+            asked += len(z)
+            if asked > 10 * N:
+                raise KeyboardInterrupt
+            return play(z)
+
+        with pytest.raises(KeyboardInterrupt) as stop:
+            estimate_shapley(
+                interrupted,
+                N,
+                budget=2**N if estimator == "exact" else 80 * N,
+                estimator=estimator,
+                seed=seed,
+                batch_size=N,
+            )
+        estimates.append(stop.value.estimate)
+    held = np.stack([np.abs(run.values - exact) <= 1.96 * run.standard_errors + 1e-12 for run in estimates])
+    assert held.mean() >= 0.93
+    assert held.mean(axis=0).min() >= 0.8
+
+
 @pytest.mark.parametrize("estimator", ["auto", "kernel", "permutation", "antithetic", "stratified"])
 @pytest.mark.parametrize("game", [random_unanimity(), random_voting(), random_kernel_machine()])
 def test_errors_are_no_larger_than_they_must_be(estimator, game):

@@ -251,8 +251,7 @@ def draw(
         number -= len(coalitions[-1])
     new = np.concatenate(coalitions[1:])
     sizes = new.sum(axis=1)
-    # Asked in random order, unit by unit: what is known when an estimate is interrupted is a sample of all sizes, too.
-    asked = np.argsort(problem.rng.permutation(next_unit)[np.concatenate([*units[1:], units[0][:0]])], kind="stable")
+    asked = _turns(np.concatenate(units[1:]), sizes, least_per_size(n, total), problem.rng)
     values = np.empty((len(new), len(problem.fair)))
     values[asked] = problem.evaluate(new[asked])
     values -= problem.empty + sizes[:, None] * problem.fair
@@ -263,6 +262,29 @@ def draw(
         np.concatenate(units),
         np.concatenate(orders),
     )
+
+
+def _turns(units: Ints, sizes: Ints, least: Ints, rng: np.random.Generator) -> Ints:
+    """Order coalitions, unit by unit, so that what is known when an estimate is interrupted is a balanced sample, too.
+
+    First come those of one player, or of all but one, which may be all that tells a player from the others; then every
+    other unit is one of those that there should be at least of each size, from the small ones on. The rest is random.
+    """
+    n = len(least) - 1
+    is_first = np.diff(units, prepend=-1) > 0
+    kind = sizes[is_first]
+    by_kind = np.argsort(kind, kind="stable")
+    begin = np.flatnonzero(np.diff(kind[by_kind], prepend=-1))
+    place = np.empty_like(kind)
+    place[by_kind] = np.arange(len(kind)) - np.repeat(begin, np.diff(np.append(begin, len(kind))))
+    small = np.minimum(kind, n - kind)
+    rest = (small > 1) & (place >= least[kind])
+    early = np.flatnonzero((small > 1) & ~rest)
+    turn = np.full(len(kind), -1)
+    turn[early[np.argsort(small[early], kind="stable")]] = 2 * np.arange(len(early))
+    turn[rng.permutation(np.flatnonzero(rest))] = 2 * np.arange(int(rest.sum())) + 1
+    order: Ints = np.argsort(turn[np.cumsum(is_first) - 1], kind="stable")
+    return order
 
 
 def comes_in_pairs(sample: Sample) -> bool:

@@ -6,11 +6,15 @@ import math
 
 import numpy as np
 
+from equilib._namespace import Ints
+from equilib._weights import coalition_sizes
 from equilib.estimators._problem import Problem, Solution
 from equilib.shapley import shapley_values
 
 BLOCK = 2**16
 """Coalitions that are asked at once, if nobody wants to know how far it is."""
+MAX_SHUFFLED = 20
+"""Players, at most, whose coalitions are asked in random order."""
 STEPS = 32
 """How often it is told how far it is."""
 
@@ -25,9 +29,9 @@ def is_within(problem: Problem) -> bool:
 
 
 def exact(problem: Problem) -> Solution:
-    """Evaluate the complete table, in an order that looks random, and fold it.
+    """Evaluate the complete table, and fold it.
 
-    What is known when it is interrupted is a sample of coalitions.
+    What is known when it is interrupted is a sample of coalitions, of all sizes alike.
     """
     n, record = problem.n, problem.evaluate.record
     known, bits = record.coalitions, np.arange(n)
@@ -36,7 +40,9 @@ def exact(problem: Problem) -> Solution:
     table[rows] = record.matrix
     left = np.ones(2**n, dtype=bool)
     left[rows] = False
-    missing = problem.rng.permutation(np.flatnonzero(left)) if n <= 20 else np.flatnonzero(left)
+    missing = np.flatnonzero(left)
+    if n <= MAX_SHUFFLED:
+        missing = _shuffle(missing, n, problem.rng)
     size = BLOCK if problem.on_progress is None else max(1, len(missing) // STEPS)
     for start in range(0, len(missing), size):
         block = missing[start : start + size]
@@ -48,6 +54,19 @@ def exact(problem: Problem) -> Solution:
     weights = sum(2 / math.comb(n - 1, size) for size in range(n)) / n**2
     errors = np.broadcast_to(np.sqrt(weights * problem.evaluate.noise), values.shape)
     return Solution(values.T, errors.T, "exact", complete=True)
+
+
+def _shuffle(coalitions: Ints, n: int, rng: np.random.Generator) -> Ints:
+    """Put coalitions, given as bits, into a random order of which every beginning holds all sizes alike.
+
+    First come those of one player, or of all but one, which may be all that tells a player from the others.
+    """
+    sizes = coalition_sizes(n)[coalitions]
+    per_size = np.asarray([float(math.comb(n, size)) for size in range(n + 1)])
+    turn = rng.exponential(per_size[sizes])
+    turn[np.minimum(sizes, n - sizes) == 1] = 0.0
+    shuffled: Ints = coalitions[np.argsort(turn)]
+    return shuffled
 
 
 class StoppedError(Exception):
