@@ -19,7 +19,7 @@ FEW_MEMBERS = 4
 MOVED = 3
 """Tolerances by which no value may have moved since the last look when an estimate stops."""
 MIN_BALANCED = 5
-"""Evaluations per player from which on every player is met in every small size, as far as half the budget goes."""
+"""Evaluations per player from which on every player is met in every small size, as far as the budget goes."""
 
 Hashes: TypeAlias = np.ndarray[tuple[int], np.dtype[np.uint64]]
 
@@ -192,10 +192,10 @@ def least_per_size(n: int, total: int) -> Ints:
     """Count how many coalitions of each size 0 to n a sample of `total` should have at least, `(n + 1,)`.
 
     All of sizes 1 and n − 1, which may be all that tells a player from the others, then enough of sizes 2 and n − 2 to
-    meet everybody, and so on, as far as half of the sample goes.
+    meet everybody, and so on, as far as three quarters of the sample go.
     """
     least = np.zeros(n + 1, dtype=np.int64)
-    left = total // 2 if total >= MIN_BALANCED * n - 2 else 0
+    left = total * 3 // 4 if total >= MIN_BALANCED * n - 2 else 0
     for size in range(1, max(1, n // FEW_MEMBERS) + 1):
         number = -(-n // size)
         if 2 * number > left or 2 * size > n:
@@ -273,18 +273,25 @@ def comes_in_pairs(sample: Sample) -> bool:
 def known_sample(problem: Problem, sampler: Sampler, *, pairs: bool) -> Sample:
     """Take over the evaluations of an earlier estimate, if there are any.
 
-    A coalition that is followed by its complement is a pair. With `pairs`, a last one without is given its own.
+    A coalition that is followed by its complement is a pair. With `pairs`, a single one without is given its own.
     """
     record, n = problem.evaluate.record, problem.n
     coalitions, values = record.coalitions[2:], record.matrix[2:]
     follows = np.zeros(len(coalitions), dtype=bool)
     follows[1:] = (coalitions[1:] != coalitions[:-1]).all(axis=1)
     units = np.cumsum(~follows) - 1
-    alone = np.bincount(units) == 1
-    if pairs and len(alone) and alone[-1] and not alone[:-1].any() and problem.left > 0:
-        values = np.concatenate([values, problem.evaluate(~coalitions[-1:])])
-        coalitions = np.concatenate([coalitions, ~coalitions[-1:]])
-        units = np.append(units, units[-1])
+    alone = np.flatnonzero((np.bincount(units, minlength=1) == 1)[units])
+    if len(alone) == 2 and (coalitions[alone[0]] != coalitions[alone[1]]).all():
+        # One was given its complement when an estimate went on.
+        place = np.insert(np.delete(np.arange(len(units)), alone[1]), alone[0] + 1, alone[1])
+        coalitions, values = coalitions[place], values[place]
+        units = np.insert(np.delete(units, alone[1]), alone[0] + 1, units[alone[0]])
+    elif pairs and len(alone) == 1 and problem.left > 0:
+        place = int(alone[0])
+        values = np.insert(values, place + 1, problem.evaluate(~coalitions[place : place + 1]), axis=0)
+        coalitions = np.insert(coalitions, place + 1, ~coalitions[place], axis=0)
+        units = np.insert(units, place + 1, units[place])
+    units = np.cumsum(np.diff(units, prepend=-1) != 0) - 1
     sizes = coalitions.sum(axis=1)
     order = np.argsort(np.minimum(sizes, n - sizes)[np.searchsorted(units, units)], kind="stable")
     sampler.know(coalitions)
