@@ -21,6 +21,7 @@ MOVED = 3
 MIN_BALANCED = 5
 """Evaluations per player from which on every player is met in every small size, as far as the budget goes."""
 
+Mask: TypeAlias = np.ndarray[tuple[int], np.dtype[np.bool_]]
 Hashes: TypeAlias = np.ndarray[tuple[int], np.dtype[np.uint64]]
 
 
@@ -74,8 +75,10 @@ class Sampler:
         orders += self._orders
         self._orders += len(orders)
         hashes = self._hash(drawn)
-        for size in np.unique(sizes):
-            self._make_new(drawn, hashes, np.flatnonzero(sizes == size), int(size), pairs=pairs)
+        repeated = self._repeated(hashes)
+        for size in np.unique(sizes[repeated]):
+            rows = np.flatnonzero(sizes == size)
+            self._make_new(drawn, hashes, rows, repeated[rows], int(size), pairs=pairs)
         if pairs:
             drawn = np.stack([drawn, ~drawn], axis=1).reshape(-1, self.n)
             hashes, orders = self._hash(drawn), np.repeat(orders, 2)
@@ -88,40 +91,38 @@ class Sampler:
         hashes: Hashes = coalitions @ self._keys
         return hashes
 
-    def _repeated(self, hashes: Hashes) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        """Tell which of one size were drawn before, in an earlier draw or in this one, where the first may stay."""
-        repeated = np.isin(hashes, self._seen)
-        first = np.zeros(len(hashes), dtype=bool)
-        first[np.unique(hashes, return_index=True)[1]] = True
-        again: np.ndarray[tuple[int], np.dtype[np.bool_]] = repeated | ~first
-        return again
+    def _repeated(self, hashes: Hashes) -> Mask:
+        """Tell which were drawn before, in an earlier draw or in this one, where the first may stay."""
+        everything = np.concatenate([self._seen, hashes])
+        order = np.argsort(everything, kind="stable")
+        repeated = np.zeros(len(everything), dtype=bool)
+        repeated[order[1:][everything[order[1:]] == everything[order[:-1]]]] = True
+        return repeated[len(self._seen) :]
 
     def _make_new(
         self,
         drawn: Coalitions,
         hashes: Hashes,
         rows: np.ndarray[tuple[int], np.dtype[np.intp]],
+        repeated: Mask,
         size: int,
         *,
         pairs: bool,
     ) -> None:
-        """Replace coalitions of one size that were drawn before, in this draw or an earlier one."""
-        number = math.comb(self.n, size)
-        if number > 2**20 and number > 2**16 * (len(self._seen) + len(rows)) ** 2:
-            return  # they would be the first ever to meet
-        if number <= 4 * (len(rows) + self._drawn[size]):
+        """Replace the coalitions of one size that were drawn before, in this draw or an earlier one."""
+        if math.comb(self.n, size) <= 4 * (len(rows) + self._drawn[size]):
             every = _list_size(self.n, size)
             if pairs and 2 * size == self.n:
                 every = every[every[:, 0]]
-            repeated = self._repeated(hashes[rows])
             known = np.concatenate([self._seen, hashes[rows[~repeated]]])
             again, new = rows[repeated], every[~np.isin(self._hash(every), known)]
             drawn[again] = new[self.rng.permutation(len(new))[: len(again)]]
             hashes[again] = self._hash(drawn[again])
             return
-        while len(again := rows[self._repeated(hashes[rows])]):
+        while len(again := rows[repeated]):
             drawn[again], _ = _draw_sizes(self.n, np.full(len(again), size), self.rng, pairs=pairs)
             hashes[again] = self._hash(drawn[again])
+            repeated = self._repeated(hashes[rows])
 
 
 def apportion(weights: Floats, total: int, limits: Ints) -> Ints:
@@ -287,10 +288,10 @@ def known_sample(problem: Problem, sampler: Sampler, *, pairs: bool) -> Sample:
         coalitions, values = coalitions[place], values[place]
         units = np.insert(np.delete(units, alone[1]), alone[0] + 1, units[alone[0]])
     elif pairs and len(alone) == 1 and problem.left > 0:
-        place = int(alone[0])
-        values = np.insert(values, place + 1, problem.evaluate(~coalitions[place : place + 1]), axis=0)
-        coalitions = np.insert(coalitions, place + 1, ~coalitions[place], axis=0)
-        units = np.insert(units, place + 1, units[place])
+        row = int(alone[0])
+        values = np.insert(values, row + 1, problem.evaluate(~coalitions[row : row + 1]), axis=0)
+        coalitions = np.insert(coalitions, row + 1, ~coalitions[row], axis=0)
+        units = np.insert(units, row + 1, units[row])
     units = np.cumsum(np.diff(units, prepend=-1) != 0) - 1
     sizes = coalitions.sum(axis=1)
     order = np.argsort(np.minimum(sizes, n - sizes)[np.searchsorted(units, units)], kind="stable")
