@@ -72,6 +72,25 @@ def of_units(sample: Sample, factors: Floats, residuals: Floats) -> tuple[Ints, 
     return first, folded
 
 
+def with_noise(errors: Floats, weight: Floats, drawn: Floats, noise: Floats) -> Floats:
+    """Add to standard errors `(n, k)` what they do not show of the noise in the answers of a game.
+
+    The spread of what was drawn shows the noise, but counts only in so far as more could be drawn; and the values of
+    the empty coalition and of all players, which everybody shares, are asked once.
+
+    Args:
+        errors: `(n, k)`.
+        weight: `(u, n)`, of every answer in the values.
+        drawn: `(u,)`, the part of the coalitions of its size that was drawn.
+        noise: `(k,)`, the variance of an answer.
+    """
+    if not noise.any():
+        return errors
+    variance = (weight**2).T @ drawn + 2 / len(errors) ** 2
+    total: Floats = np.sqrt(errors**2 + variance[:, None] * noise)
+    return total
+
+
 def unit_errors(
     weight: Floats, residuals: Floats, sizes: Ints, orders: Ints, undrawn: Floats, *, freedom: float
 ) -> Floats:

@@ -11,7 +11,7 @@ import numpy as np
 
 from equilib._namespace import Floats, Ints
 from equilib._record import Coalitions
-from equilib.estimators._problem import Problem, Solution, plan_stages
+from equilib.estimators._problem import Problem, Solution, plan_stages, share_of_one
 
 UNLIMITED = 2**62
 FEW_MEMBERS = 4
@@ -302,22 +302,22 @@ def known_sample(problem: Problem, sampler: Sampler, *, pairs: bool) -> Sample:
 
 
 def solve_in_stages(
-    problem: Problem, name: str, solve: Callable[[Sample, int], tuple[Floats, Floats]], *, pairs: bool
+    problem: Problem, name: str, solve: Callable[[Sample, int, Floats], tuple[Floats, Floats]], *, pairs: bool
 ) -> Solution:
     """Draw all sizes equally often, stage by stage, until `solve` says that the tolerance is met.
 
-    `solve(sample, n)` gives values beyond the fair share and standard errors, `(n, k)` each.
+    `solve(sample, n, noise)` gives values beyond the fair share and standard errors, `(n, k)` each.
     """
     n = problem.n
     if n == 1:
-        return Solution(problem.fair[:, None], np.zeros((len(problem.fair), 1)), name, complete=True)
+        return share_of_one(problem, name)
     sampler, before = Sampler(n, problem.rng), None
     sample = known_sample(problem, sampler, pairs=pairs)
     pairs = pairs and comes_in_pairs(sample)
     for stage in plan_stages(problem):
         number = max(stage - len(sample.sizes), 0)
         sample = draw(problem, sampler, sample, np.ones(n - 1), number, pairs=pairs)
-        values, errors = solve(sample, n)
+        values, errors = solve(sample, n, problem.evaluate.noise)
         if settled(problem, values, errors, before):
             break
         before = values

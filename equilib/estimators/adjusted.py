@@ -22,9 +22,9 @@ from typing import NamedTuple
 import numpy as np
 
 from equilib._namespace import Floats, Ints
-from equilib.estimators._errors import fraction_drawn, of_units, unit_errors
+from equilib.estimators._errors import fraction_drawn, of_units, unit_errors, with_noise
 from equilib.estimators._fitting import RIDGE, best_fit
-from equilib.estimators._problem import FIRST_LOOK, Problem, Solution, plan_stages
+from equilib.estimators._problem import FIRST_LOOK, Problem, Solution, plan_stages, share_of_one
 from equilib.estimators._products import LINEAR
 from equilib.estimators._sampling import Sample, Sampler, comes_in_pairs, draw, known_sample, settled
 from equilib.estimators._surrogate import TINY, Data, Fit, constants_of_others, cross_fit, score_of, stack
@@ -44,6 +44,8 @@ LENT = 0.1
 """Part of the mean residual of all sizes in that of each, where sizes are allotted."""
 TREE_FOLDS, MIN_TREE_UNITS = 3, 24
 """Parts of the sample for the cross-fitting of trees, and units below which none is grown."""
+SLIGHT = 0.01
+"""Part of a size that counts as not drawn, at least, in the weights of a fit."""
 SHARED = 1.05
 """What errors are widened by, as models of different folds have most of their data in common (measured)."""
 MIN_NEIGHBOURS = 1e-9
@@ -73,7 +75,7 @@ def boosted(problem: Problem) -> Solution:
 def _estimate(problem: Problem, pairs: bool | None, *, trees: bool = False) -> Solution:
     n = problem.n
     if n == 1:
-        return Solution(problem.fair[:, None], np.zeros((len(problem.fair), 1)), "adjusted-unpaired", complete=True)
+        return share_of_one(problem, "adjusted-unpaired")
     sampler = Sampler(n, problem.rng)
     sample = known_sample(problem, sampler, pairs=pairs is not False)
     known = len(sample.sizes)
@@ -99,7 +101,7 @@ def _estimate(problem: Problem, pairs: bool | None, *, trees: bool = False) -> S
     before = None
     for stage in stages:
         sample = draw(problem, sampler, sample, weights, max(stage - len(sample.sizes), 0), pairs=pairs)
-        values, errors = _solve(sample, n, pairs, problem.rng, problem.fair, trees=trees)
+        values, errors = _solve(sample, problem, pairs, trees=trees)
         if settled(problem, values, errors, before):
             break
         before = values
@@ -154,11 +156,12 @@ def _fit_pilot(sample: Sample, n: int) -> PilotResiduals:
     odd, even = (first - second) / 2, (first + second) / 2
     sizes = sample.sizes[::2]
     number = np.bincount(sizes, minlength=n + 1)
+    weights = _kernel_weights(sizes, number, n)
     data = Data(
         coalitions=sample.coalitions[::2],
         sizes=sizes,
         targets=odd,
-        weights=(weights := _kernel_weights(sizes, number, n)),
+        weights=weights,
         stakes=weights,
         strata=_paired_strata(sizes, n),
         folds=np.arange(len(sizes)) % min(N_FOLDS, len(sizes)),
@@ -172,10 +175,9 @@ def _fit_pilot(sample: Sample, n: int) -> PilotResiduals:
     return PilotResiduals(sizes, data.weights, missed_odd, missed_even, n)
 
 
-def _solve(
-    sample: Sample, n: int, pairs: bool, rng: np.random.Generator, fair: Floats, *, trees: bool
-) -> tuple[Floats, Floats]:
+def _solve(sample: Sample, problem: Problem, pairs: bool, *, trees: bool) -> tuple[Floats, Floats]:
     """Fit the model and correct it: values beyond the fair share and standard errors, `(n, k)`."""
+    n, rng = problem.n, problem.rng
     n_units = int(sample.units[-1]) + 1
     first = np.searchsorted(sample.units, np.arange(n_units))
     rows = first if pairs else np.arange(len(sample.sizes))
@@ -203,15 +205,16 @@ def _solve(
         coalitions=sample.coalitions[rows],
         sizes=sizes,
         targets=targets,
-        weights=weights * np.sqrt(share * (1.01 - drawn[sizes]) * len(sizes)),
+        # Between the Shapley kernel, which spreads what is learned over all sizes, and what is at stake.
+        weights=weights * np.sqrt(share * (1 + SLIGHT - drawn[sizes]) * len(sizes)),
         stakes=weights * share * (1 - drawn[sizes]),
         strata=strata,
         folds=folds,
         scale=np.sqrt((targets**2).mean(axis=0)) + TINY,
     )
-    fit = best_fit(data, fair, n_units, len(sample.sizes), rng, odd=pairs)
+    fit = best_fit(data, problem.fair, n_units, len(sample.sizes), rng, odd=pairs)
     if trees and n_units >= MIN_TREE_UNITS:
-        fit = stack(fit, _fit_trees(sample, data, rows, targets_of, fair, rng), data)
+        fit = stack(fit, _fit_trees(sample, data, rows, targets_of, problem.fair, rng), data)
     part = drawn[sizes][:, None]
     residuals = part * fit.residuals + (1 - part) * fit.held_out
     weight = np.where(data.coalitions, (share / sizes)[:, None], (-share / (n - sizes))[:, None])
@@ -222,7 +225,10 @@ def _solve(
     errors *= SHARED
     if n_units < MIN_UNITS and (drawn[1:n] < 1).any():
         errors = np.full_like(errors, np.inf)
-    return fit.shapley + weight.T @ residuals, errors
+    values = fit.shapley + weight.T @ residuals
+    # Half the difference of two answers is half as noisy.
+    heard = np.where(alone, weight, weight / math.sqrt(2)) if pairs else weight
+    return values, with_noise(errors, heard, drawn[sizes], problem.evaluate.noise)
 
 
 def _fit_trees(
