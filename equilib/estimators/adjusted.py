@@ -16,6 +16,7 @@ Sources: Witter, Musco et al., "Regression-adjusted Monte Carlo estimators for S
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
