@@ -17,6 +17,8 @@ PRIOR_UNITS = 2.0
 """Units that the spread over all players counts for, on top of what was seen of each."""
 LENT_UNITS = 2.0
 """Units that the residuals of neighbouring sizes count for in those of each size."""
+UNMET = 0.5
+"""Part of the largest squared weight of a size that a player's must reach to have been met in it."""
 MIN_KEPT = 0.1
 """Part of a variance, at least, that is left where errors seem to cancel."""
 NOTHING = 1e-300
@@ -125,6 +127,9 @@ def unit_errors(
     near /= near @ number[:, :, 0]
     strata = [slice(*edges) for edges in pairwise([*begin.tolist(), len(sizes)])]
     powers = (weight, squares, squares**2)
+    # Who is in none of the coalitions of a size (or in all) has shown nothing of it.
+    unmet = np.stack([squares[rows].max(axis=0) < UNMET * squares[rows].max() for rows in strata])[:, :, None]
+    prior = np.where(unmet, 1.0, np.minimum(PRIOR_UNITS / number, 1.0))
     step = max(1, BLOCK_ENTRIES // (len(begin) * n))
     errors = np.empty((n, k))
     for start in range(0, k, step):
@@ -144,9 +149,12 @@ def unit_errors(
         # What all players show of the size and its neighbours, times what each shows of all sizes.
         seen = variance.mean(axis=1, keepdims=True) / (mean_weight + NOTHING)
         lent = np.tensordot(near, number * seen, 1)
-        pooled = mean_weight * (number * seen + LENT_UNITS * lent) / (number + LENT_UNITS)
+        mixed = (number * seen + LENT_UNITS * lent) / (number + LENT_UNITS)
+        pooled = mean_weight * mixed
         larger = np.maximum(variance.sum(axis=0) / (pooled.sum(axis=0) + NOTHING), 1.0)
-        total = np.tensordot(left, variance + np.minimum(PRIOR_UNITS / number, 1.0) * pooled * larger, 1)
+        # For who was not met in a size, its neighbours count alone.
+        pooled = np.where(unmet, mean_weight * np.maximum(mixed, lent), pooled)
+        total = np.tensordot(left, variance + prior * pooled * larger, 1)
         doubt = np.tensordot(left**2, np.maximum(fourth - spread**2 / number, 0), 1)
         degrees = np.clip(2 * shown**2 / (doubt + NOTHING), 2.0, max(freedom, 2.0))
         errors[:, block] = np.sqrt(total) * student(degrees)
