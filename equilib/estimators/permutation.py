@@ -88,7 +88,7 @@ class Tally(NamedTuple):
         mean = self.total / m
         whole = np.maximum(self.squares - mean * self.total, 0)
         fourths = self.fourths - 4 * mean * self.cubes + 6 * mean**2 * self.squares - 3 * m * mean**4
-        fourths = np.maximum(fourths, whole**2 / m)
+        fourths = np.maximum(fourths - ROUNDING * self.fourths, whole**2 / m)
         pooled = whole.mean(axis=0) / (m - 1)
         variance = np.maximum(whole / (m - 1), (whole + PRIOR * pooled) / (m - 1 + PRIOR)) / m
         # The step that the units' sums make, and about how many of them made one.
