@@ -127,7 +127,7 @@ def estimate_shapley(
             workers of an executor busy.
         tolerance: stop as soon as no standard error exceeds it, and no value has moved by more than three tolerances
             since the last look. Looks are after 7 n (which stops nothing), 10 n, 15 n, 22.5 n ... evaluations (orders:
-            32 times in the budget, from 8 orders or pairs on, from 40 if all were alike), never depending on
+            32 times in the budget, from 10 orders, or 8 pairs, on, from 40 if all were alike), never depending on
             `batch_size`.
         executor: where to call the game, any `concurrent.futures.Executor`: at most 32 batches wait at a time; the game
             must be safe to call from several threads or, for processes, to pickle. Called here if None.
