@@ -23,6 +23,8 @@ MIN_KEPT = 0.1
 """Part of a variance, at least, that is left where errors seem to cancel."""
 NOTHING = 1e-300
 """Keeps spreads of nothing from dividing by zero."""
+MANY_OUTPUTS = 8
+"""Outputs whose errors are asked, at most, how far they cancel in coalitions of one order."""
 BLOCK_ENTRIES = 2**21
 """Numbers in each of the arrays that are worked on at once, about."""
 
@@ -174,18 +176,22 @@ class Cuts(NamedTuple):
     part: Floats  # (sizes,) of the units of each size that are such
 
     def kept(self, weight: Floats, residuals: Floats, means: Floats) -> Floats:
-        """Estimate what part of the variance is left, `(n, k)`, given the means of each size `(sizes, n, k)`."""
-        n, k = weight.shape[1], residuals.shape[1]
-        kept = np.empty((n, k))
-        step = max(1, BLOCK_ENTRIES // (len(self.rows) * n))
-        for start in range(0, k, step):
-            block = slice(start, start + step)
-            # One order alone is compared with 0, several with their mean.
-            centred = weight[self.rows][:, :, None] * residuals[self.rows, None, block]
-            centred -= self.several[:, None, None] * means[self.stratum][:, :, block]
-            together = np.tensordot(self.weights, np.add.reduceat(centred, self.begin, axis=0) ** 2, 1)
-            apart = np.tensordot(self.owing, centred**2, 1)
-            kept[:, block] = (together + together.mean(axis=0)) / (apart + apart.mean(axis=0) + NOTHING)
+        """Estimate what part of the variance is left, `(n, k)`, or of many outputs together, `(n, 1)`.
+
+        Args:
+            weight: `(u, n)`.
+            residuals: `(u, k)`.
+            means: of each size, `(sizes, n, k)`.
+        """
+        few = slice(None, None, -(-residuals.shape[1] // MANY_OUTPUTS))
+        # One order alone is compared with 0, several with their mean.
+        centred = weight[self.rows][:, :, None] * residuals[self.rows, None, few]
+        centred -= self.several[:, None, None] * means[:, :, few][self.stratum]
+        together = np.tensordot(self.weights, np.add.reduceat(centred, self.begin, axis=0) ** 2, 1)
+        apart = np.tensordot(self.owing, centred**2, 1)
+        if few.step > 1:
+            together, apart = together.mean(axis=1, keepdims=True), apart.mean(axis=1, keepdims=True)
+        kept: Floats = (together + together.mean(axis=0)) / (apart + apart.mean(axis=0) + NOTHING)
         return np.clip(kept, MIN_KEPT, 1.0)
 
 

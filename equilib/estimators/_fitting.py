@@ -7,7 +7,7 @@ import numpy as np
 from equilib._namespace import Floats, Ints
 from equilib.estimators._likeness import REACH, Likeness
 from equilib.estimators._products import LINEAR, Products, screen
-from equilib.estimators._surrogate import TINY, Data, Fit, cross_fit, merge, rows_of, score_of, stack
+from equilib.estimators._surrogate import TINY, Data, Fit, Model, cross_fit, merge, rows_of, score_of, stack
 
 RIDGE = 5.0
 """Penalty on squared coefficients, in units of the mean weight."""
@@ -17,20 +17,20 @@ RIDGE_FACTORS = (NO_RIDGE, 0.2, 1.0, 4.0)
 """What a small sample tries to multiply the penalty by."""
 SMALL_SAMPLE = 12
 """Units per player up to which the penalty is chosen by cross-validation, too."""
-EXPLAINED = 1e-20
+EXPLAINED = 1e-14
 """Part of the squares that the linear model may leave without another one being looked for."""
 MIN_UNITS = 12
 """Units below which likeness is not looked for."""
-MAX_TRIED, MAX_TRIED_CENTRES, MAX_SKETCHED = 256, 64, 4
-"""Units, centres and (mixtures of) outputs that the kind of likeness and its penalty are chosen on, at most."""
+MAX_TRIED, MAX_TRIED_CENTRES, TRIED_FOLDS, MAX_SKETCHED = 256, 64, 3, 4
+"""Units, centres, folds and (mixtures of) outputs that the kind of likeness and its penalty are chosen on, at most."""
 LIKE_FACTORS = (1e-4, 1e-2, 1.0)
 """What to choose that penalty from, over the units."""
-MORE_FACTORS = (1e-4, 1e-2, 1.0)
+MORE_FACTORS = (1e-2, 1.0)
 """What to multiply that by where all units and more centres count."""
 LEAST_RELEVANCE, SLIGHT = 0.1, 1e-3
 """Part of the most relevant player's relevance that all have, and of the mean square in the equations for it."""
-GLANCED_ROWS, GLANCED_CENTRES, FEW_PRODUCTS = 1024, 256, 32
-"""Units that tell whether a few products, so many, say more than likeness to so many centres."""
+GLANCED_ROWS, FEW_PRODUCTS = 1024, 32
+"""Units that tell whether a few products, so many, say more than likeness."""
 SCREENED_ROWS = 8192
 """Units that products are chosen on, at most."""
 MAX_PRODUCTS, MIN_PRODUCTS, UNITS_PER_PRODUCT = 1024, 16, 16
@@ -39,7 +39,7 @@ MIN_CENTRES = 64
 """Centres beside products, at least."""
 MAX_TRIPLE_PLAYERS = 64
 """Players, at most, of models with products of three."""
-LEAST_WORK, WORK, LARGE_SAMPLE = 2e8, 1e5, 200
+LEAST_WORK, WORK, LARGE_SAMPLE = 1e8, 5e4, 200
 """Multiplications to spend at least, and on each evaluation; evaluations per player from which on more may be."""
 ENTRY_WORK, SOLVE_WORK, MAX_TERMS, MAX_OUTPUT_FACTOR = 300, 4.0, 1500, 5
 """Multiplications that one number of a kernel, and a solution over the cube of the terms, are worth; most terms; and
@@ -60,27 +60,39 @@ def best_fit(data: Data, fair: Floats, n_units: int, evaluations: int, rng: np.r
     u, n = data.coalitions.shape
     ridge = RIDGE / n_units
     # Small samples are cheap to fit, and want the penalty that suits them.
-    ridges = [ridge] if n_units > SMALL_SAMPLE * n else [factor * ridge for factor in RIDGE_FACTORS]
-    linear = cross_fit(LINEAR, data, ridges=ridges)
-    if n < 3 or n_units < MIN_UNITS or linear.score <= EXPLAINED * score_of(data.targets, data):
-        return linear
-    rows, k = rng.permutation(u), data.targets.shape[1]
+    factors = (NO_RIDGE, 1.0) if n_units > SMALL_SAMPLE * n else RIDGE_FACTORS
+    ridges = [factor * ridge for factor in factors]
+    k = data.targets.shape[1]
     # What is chosen is chosen for random mixtures of many outputs, which have the mean squares of all.
     mixtures = (
         np.diag(1 / data.scale) if k <= MAX_SKETCHED else rng.normal(size=(k, MAX_SKETCHED)) / data.scale[:, None]
     )
     sketch = data._replace(targets=data.targets @ mixtures, scale=np.ones(mixtures.shape[1]))
+
+    def fit_all(model: Model, ridges: list[float], half: int | None = None) -> Fit:
+        if k > MAX_SKETCHED:
+            ridges = [cross_fit(model, sketch, ridges=ridges, half=half, values=False).ridge]
+        return cross_fit(model, data, ridges=ridges, half=half)
+
+    linear = fit_all(LINEAR, ridges)
+    if n < 3 or n_units < MIN_UNITS or linear.score <= EXPLAINED * score_of(data.targets, data):
+        return linear
+    rows = rng.permutation(u)
     missed = linear.held_out @ mixtures
-    model, ridge = _choose_likeness(rows_of(sketch, rows[:MAX_TRIED]), _relevance(data, fair), odd=odd)
+    tried = rows_of(sketch, rows[:MAX_TRIED])
+    if u > MAX_TRIED:
+        tried = tried._replace(folds=tried.folds % TRIED_FOLDS)
+    model, ridge = _choose_likeness(tried, _relevance(data, fair), odd=odd)
     # More centres want a smaller penalty.
     ridges = [factor * ridge * min(u, MAX_TRIED) / u for factor in MORE_FACTORS]
     affordable = _affordable_terms(n, u, k, evaluations)
     wide = model._replace(centres=data.coalitions[rows[:affordable]])
-    fit = stack(linear, cross_fit(wide, data, ridges=ridges), data)
+    fit = stack(linear, fit_all(wide, ridges), data)
     number = min(MAX_PRODUCTS, n_units // UNITS_PER_PRODUCT, affordable)
     glance = rows[:GLANCED_ROWS]
-    few = model._replace(centres=data.coalitions[rows[: min(affordable, GLANCED_CENTRES)]])
-    if number < MIN_PRODUCTS or not _is_sparse(rows_of(sketch, glance), missed[glance], few, odd=odd):
+    if number < MIN_PRODUCTS or not _is_sparse(
+        rows_of(sketch, glance), missed[glance], (fit.held_out @ mixtures)[glance], odd=odd
+    ):
         return fit
     alone, beside = [], []
     centres = data.coalitions[rows[: max(affordable - number, MIN_CENTRES)]]
@@ -89,8 +101,8 @@ def best_fit(data: Data, fair: Floats, n_units: int, evaluations: int, rng: np.r
         others = np.flatnonzero(data.folds % 2 != half)
         others = others[:: max(1, len(others) // SCREENED_ROWS)]
         terms = Products(_choose_products(rows_of(sketch, others), missed[others], number, odd=odd))
-        alone.append(cross_fit(terms, data, ridges=[NO_RIDGE * RIDGE / n_units, RIDGE / n_units], half=half))
-        beside.append(cross_fit(model._replace(terms=terms, centres=centres), data, ridges=ridges, half=half))
+        alone.append(fit_all(terms, [NO_RIDGE * RIDGE / n_units, RIDGE / n_units], half))
+        beside.append(fit_all(model._replace(terms=terms, centres=centres), ridges, half))
     return stack(fit, stack(merge(*alone), merge(*beside), data), data)
 
 
@@ -125,13 +137,20 @@ def _orders(n: int, *, odd: bool) -> list[int]:
     return [order for order in ((3,) if odd else (2, 3)) if order == 2 or 3 <= n <= MAX_TRIPLE_PLAYERS]
 
 
-def _is_sparse(data: Data, residuals: Floats, model: Likeness, *, odd: bool) -> bool:
-    """Tell whether a few products, chosen on one half of the folds, predict the other half better than likeness."""
-    others = np.flatnonzero(data.folds % 2 == 1)
+def _is_sparse(data: Data, residuals: Floats, left: Floats, *, odd: bool) -> bool:
+    """Tell whether a few products, chosen on one half of the folds, leave less of the other half than likeness does.
+
+    Args:
+        data: some units.
+        residuals: of the linear model, `(u, k)`: what products are chosen to explain.
+        left: what likeness leaves.
+        odd: whether the targets are odd parts.
+    """
+    half = data.folds % 2 == 0
+    others = np.flatnonzero(~half)
     terms = Products(_choose_products(rows_of(data, others), residuals[others], FEW_PRODUCTS, odd=odd))
-    ridges = [RIDGE / len(data.sizes)]
-    products = cross_fit(terms, data, ridges=ridges, half=0, values=False)
-    return products.score < cross_fit(model, data, ridges=ridges, half=0, values=False).score
+    products = cross_fit(terms, data, ridges=[RIDGE / len(data.sizes)], half=0, values=False)
+    return products.score < score_of(left[half], rows_of(data, np.flatnonzero(half)))
 
 
 def _choose_products(data: Data, residuals: Floats, number: int, *, odd: bool) -> tuple[Ints, ...]:

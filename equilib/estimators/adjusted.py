@@ -8,7 +8,8 @@ coalitions of size s drawn, m_s of them without replacement:
 The model that predicts a coalition is fitted to others (cross-fitting), so the sum is unbiased whatever the model, but
 for two things that vanish as the budget grows: the pilot's say in how many of each size are drawn, and that sizes drawn
 nearly completely are predicted by the model of all. In pairs S, N∖S only the odd part (v(S) − v(N∖S))/2 matters,
-at twice the variance per evaluation: worth it where the even part's residual is the larger.
+at twice the variance per evaluation: worth it where the even part's residual is the larger. Models, and how much each
+counts, are chosen by the variance that their held-out residuals leave to φ̂ (`_fitting`, `_likeness`, `_products`).
 
 Sources: Witter, Musco et al., "Regression-adjusted Monte Carlo estimators for Shapley values" (2025); Musco & Witter,
 "Provably accurate Shapley value estimation via leverage score sampling" (2025); allocation to sizes: Neyman (1934).
