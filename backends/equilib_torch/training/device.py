@@ -104,7 +104,7 @@ def apart_from_caller(device: torch.device) -> Iterator[None]:
 def _repeatable_cuda() -> Iterator[None]:
     """Make convolutions and products of float32 as exact as on a CPU, not TF32, and the same each time."""
     cudnn = torch.backends.cudnn
-    operations = torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn
+    operations = torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn  # type: ignore[attr-defined]  # stubs lack conv
     # torch has two sets of names for the same, and refuses to read the older where the newer were set apart from it:
     # then it is at its default.
     convolves, multiplies = True, "highest"
