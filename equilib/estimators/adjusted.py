@@ -24,7 +24,7 @@ import numpy as np
 
 from equilib._namespace import Floats, Ints
 from equilib._record import Coalitions
-from equilib.estimators._errors import fraction_drawn, unit_errors
+from equilib.estimators._errors import fraction_drawn, of_units, unit_errors
 from equilib.estimators._problem import FIRST_LOOK, Problem, Solution, plan_stages
 from equilib.estimators._sampling import Sample, Sampler, comes_in_pairs, draw, known_sample, settled
 from equilib.estimators._surrogate import (
@@ -242,7 +242,12 @@ def _solve(
     part = drawn[sizes][:, None]
     residuals = part * fit.residuals + (1 - part) * fit.held_out
     weight = np.where(data.coalitions, (share / sizes)[:, None], (-share / (n - sizes))[:, None])
-    errors = unit_errors(weight, residuals, sample, rows, 1 - drawn, freedom=n_units / 2)
+    if pairs:
+        own = residuals
+    else:
+        _, own = of_units(sample, share, residuals)
+    small, orders = np.minimum(sample.sizes, n - sample.sizes)[first], sample.orders[first]
+    errors = unit_errors(weight if pairs else weight[first], own, small, orders, 1 - drawn, freedom=n_units / 2)
     if n_units < MIN_UNITS and (drawn[1:n] < 1).any():
         errors = np.full_like(errors, np.inf)
     return fit.shapley + weight.T @ residuals, errors
