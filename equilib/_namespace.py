@@ -232,7 +232,7 @@ def require_finite(x: Array, name: str, *, xp: Namespace) -> None:
             return
         if not everywhere:
             # Not part[~finite]: boolean indexing is optional.
-            first = float(part[int(xp.argmin(xp.astype(finite, xp.int8)))])
+            first = float(stop_gradient(part)[int(xp.argmin(xp.astype(finite, xp.int8)))])
             raise ValueError(f"{name} must be finite, got {first} in an array of shape {tuple(x.shape)}")
 
 
@@ -271,6 +271,7 @@ def as_numpy_view(x: Any) -> Floats | None:
         or x.is_neg()
         or torch.autograd.forward_ad.unpack_dual(x).tangent is not None
         or torch.jit.is_tracing()
+        or torch._C._len_torch_dispatch_stack()  # somebody listens to all operations, such as make_fx
     ):
         return None
     view: Floats = x.detach().numpy()

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import equilib
 from equilib import coalitions, shapley_values
@@ -125,6 +126,9 @@ def test_nothing_of_torch_is_lost_on_the_way():
         pass
 
     assert type(shapley_values(table.as_subclass(Measured))) is Measured
+    with FlopCounterMode(display=False) as counted:
+        shapley_values(table)
+    assert counted.get_total_flops() > 0
     leaf = table.clone().requires_grad_()
     assert shapley_values(leaf).requires_grad
     with torch.no_grad():
