@@ -59,7 +59,7 @@ def test_large_splits_are_resampled_in_part(monkeypatch):
     np.testing.assert_allclose(small / large, 3, rtol=0.2)
 
 
-@pytest.mark.parametrize("name", ["accuracy", "log-likelihood", "macro-f1", "auroc"])
+@pytest.mark.parametrize("name", ["accuracy", "log-likelihood", "macro-f1"])
 def test_copies_in_groups_tell_no_more_than_one(name):
     value, copies = VALUES[name], 4
     test = evaluation(value)
