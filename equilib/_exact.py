@@ -49,8 +49,11 @@ work. For fewer players the additional call takes longer than that."""
 OFFSET = 64.0
 """How much larger than all Shapley values v(∅) may be before it is subtracted: that costs two digits at most."""
 
-_CHUNK = 2**18
-"""Values of a batch that are multiplied at a time: their differences to v(∅), 2 MiB, stay in the cache."""
+_CHUNK = 2**15
+"""Values of a batch that are multiplied at a time, so that their differences to v(∅) stay in the cache."""
+
+_ROWS = 32
+"""Tables multiplied at a time, at least: for fewer, reading the weights would take longest."""
 
 
 def exact_shapley(table: Array, n: int, *, xp: Namespace) -> Array:
@@ -78,7 +81,7 @@ def _multiply_in_chunks(table: Array, n: int, xp: Namespace) -> Array:
     """Multiply NumPy tables by the matrix of weights, in float64 whatever their dtype."""
     tables = table.reshape(-1, 2**n)
     shapley = np.empty((len(tables), n), floating_dtype(table, xp=xp))
-    half, step = 2 ** (n - 1) if n >= PAIRED_PLAYERS else 0, max(1, _CHUNK >> n)
+    half, step = 2 ** (n - 1) if n >= PAIRED_PLAYERS else 0, max(_ROWS, _CHUNK >> n)
     matrix = weight_matrix(n)[half:]
     for start in range(0, len(tables), step):
         rows = tables[start : start + step]
