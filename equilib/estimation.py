@@ -99,11 +99,11 @@ def estimate_shapley(
       each with its complement; `kernel-unpaired` draws them on their own. Adds up to v(N) − v(∅).
     * `stratified`: means by size of coalition, with and without each player (Stratified SVARM); biased while the budget
       is small.
-    * `adjusted`: a regression, cross-fitted, corrected by sampling its residuals by size; nearly unbiased whatever the
-      game. `adjusted-paired` and `adjusted-unpaired` draw coalitions with or without their complements; `adjusted`
+    * `adjusted`: a model of the game, cross-fitted, corrected by sampling its residuals by size; nearly unbiased for
+      any game. `adjusted-paired` and `adjusted-unpaired` draw coalitions with or without their complements; `adjusted`
       decides by a pilot of 40 % of the budget, and from the same pilot how many of each size to draw.
-    * `boosted`: `adjusted` with boosted trees beside the regression, each weighed by what it says of coalitions it has
-      not seen. Some 300 µs an evaluation; where maxima or thresholds decide, several times as exact.
+    * `boosted`: `adjusted` with boosted trees beside that model, each weighed by what it says of coalitions it has not
+      seen. Some 300 µs an evaluation; where rules decide, more exact.
     * `auto`: `exact` if 2**n ≤ budget; else `adjusted` if n ≤ 512, budget ≥ 4 n and budget · n ≤ 2**27; else antithetic
       orders, unless the first 8 pairs show that reversing does not pay: then plain ones.
 
@@ -116,7 +116,9 @@ def estimate_shapley(
 
     Args:
         game: takes coalitions `(m, n)` bool, true for members, in the library `xp` on `device`; returns their values
-            `(m,)`, or `(m, k)` for k outputs, real and finite, in any array library.
+            `(m,)`, or `(m, k)` for k outputs, real and finite, in any array library. If it has an attribute `noise`,
+            the standard deviation of the noise in one answer (of each output, if more than one number), the standard
+            errors include it; :class:`equilib.repeated.Repeated` finds it out by repeats.
         n_players: number of players n, from 1; by default `game.n_players`.
         budget: evaluations, at least n + 1 (at least 2**n for `exact`). All are used, unless the tolerance is
             met before or all 2**n coalitions are known; the empty coalition and that of all are evaluated once each.

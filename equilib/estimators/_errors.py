@@ -17,10 +17,14 @@ PRIOR_UNITS = 2.0
 """Units that the spread over all players counts for, on top of what was seen of each."""
 LENT_UNITS = 2.0
 """Units that the residuals of neighbouring sizes count for in those of each size."""
+UNMET = 0.5
+"""Part of the largest squared weight of a size that a player's must reach to have been met in it."""
 MIN_KEPT = 0.1
 """Part of a variance, at least, that is left where errors seem to cancel."""
 NOTHING = 1e-300
 """Keeps spreads of nothing from dividing by zero."""
+MANY_OUTPUTS = 8
+"""Outputs whose errors are asked, at most, how far they cancel in coalitions of one order."""
 BLOCK_ENTRIES = 2**21
 """Numbers in each of the arrays that are worked on at once, about."""
 
@@ -70,6 +74,25 @@ def of_units(sample: Sample, factors: Floats, residuals: Floats) -> tuple[Ints, 
     return first, folded
 
 
+def with_noise(errors: Floats, weight: Floats, drawn: Floats, noise: Floats) -> Floats:
+    """Add to standard errors `(n, k)` what they do not show of the noise in the answers of a game.
+
+    The spread of what was drawn shows the noise, but counts only in so far as more could be drawn; and the values of
+    the empty coalition and of all players, which everybody shares, are asked once.
+
+    Args:
+        errors: `(n, k)`.
+        weight: `(u, n)`, of every answer in the values.
+        drawn: `(u,)`, the part of the coalitions of its size that was drawn.
+        noise: `(k,)`, the variance of an answer.
+    """
+    if not noise.any():
+        return errors
+    variance = (weight**2).T @ drawn + 2 / len(errors) ** 2
+    total: Floats = np.sqrt(errors**2 + variance[:, None] * noise)
+    return total
+
+
 def unit_errors(
     weight: Floats, residuals: Floats, sizes: Ints, orders: Ints, undrawn: Floats, *, freedom: float
 ) -> Floats:
@@ -106,6 +129,9 @@ def unit_errors(
     near /= near @ number[:, :, 0]
     strata = [slice(*edges) for edges in pairwise([*begin.tolist(), len(sizes)])]
     powers = (weight, squares, squares**2)
+    # Who is in none of the coalitions of a size (or in all) has shown nothing of it.
+    unmet = np.stack([squares[rows].max(axis=0) < UNMET * squares[rows].max() for rows in strata])[:, :, None]
+    prior = np.where(unmet, 1.0, np.minimum(PRIOR_UNITS / number, 1.0))
     step = max(1, BLOCK_ENTRIES // (len(begin) * n))
     errors = np.empty((n, k))
     for start in range(0, k, step):
@@ -125,13 +151,17 @@ def unit_errors(
         # What all players show of the size and its neighbours, times what each shows of all sizes.
         seen = variance.mean(axis=1, keepdims=True) / (mean_weight + NOTHING)
         lent = np.tensordot(near, number * seen, 1)
-        pooled = mean_weight * (number * seen + LENT_UNITS * lent) / (number + LENT_UNITS)
+        mixed = (number * seen + LENT_UNITS * lent) / (number + LENT_UNITS)
+        pooled = mean_weight * mixed
         larger = np.maximum(variance.sum(axis=0) / (pooled.sum(axis=0) + NOTHING), 1.0)
-        total = np.tensordot(left, variance + np.minimum(PRIOR_UNITS / number, 1.0) * pooled * larger, 1)
+        # For who was not met in a size, its neighbours count alone.
+        pooled = np.where(unmet, mean_weight * np.maximum(mixed, lent), pooled)
+        total = np.tensordot(left, variance + prior * pooled * larger, 1)
         doubt = np.tensordot(left**2, np.maximum(fourth - spread**2 / number, 0), 1)
         degrees = np.clip(2 * shown**2 / (doubt + NOTHING), 2.0, max(freedom, 2.0))
         errors[:, block] = np.sqrt(total) * student(degrees)
-    return scale * errors
+    errors *= scale
+    return errors
 
 
 class Cuts(NamedTuple):
@@ -146,18 +176,22 @@ class Cuts(NamedTuple):
     part: Floats  # (sizes,) of the units of each size that are such
 
     def kept(self, weight: Floats, residuals: Floats, means: Floats) -> Floats:
-        """Estimate what part of the variance is left, `(n, k)`, given the means of each size `(sizes, n, k)`."""
-        n, k = weight.shape[1], residuals.shape[1]
-        kept = np.empty((n, k))
-        step = max(1, BLOCK_ENTRIES // (len(self.rows) * n))
-        for start in range(0, k, step):
-            block = slice(start, start + step)
-            # One order alone is compared with 0, several with their mean.
-            centred = weight[self.rows][:, :, None] * residuals[self.rows, None, block]
-            centred -= self.several[:, None, None] * means[self.stratum][:, :, block]
-            together = np.tensordot(self.weights, np.add.reduceat(centred, self.begin, axis=0) ** 2, 1)
-            apart = np.tensordot(self.owing, centred**2, 1)
-            kept[:, block] = (together + together.mean(axis=0)) / (apart + apart.mean(axis=0) + NOTHING)
+        """Estimate what part of the variance is left, `(n, k)`, or of many outputs together, `(n, 1)`.
+
+        Args:
+            weight: `(u, n)`.
+            residuals: `(u, k)`.
+            means: of each size, `(sizes, n, k)`.
+        """
+        few = slice(None, None, -(-residuals.shape[1] // MANY_OUTPUTS))
+        # One order alone is compared with 0, several with their mean.
+        centred = weight[self.rows][:, :, None] * residuals[self.rows, None, few]
+        centred -= self.several[:, None, None] * means[:, :, few][self.stratum]
+        together = np.tensordot(self.weights, np.add.reduceat(centred, self.begin, axis=0) ** 2, 1)
+        apart = np.tensordot(self.owing, centred**2, 1)
+        if few.step > 1:
+            together, apart = together.mean(axis=1, keepdims=True), apart.mean(axis=1, keepdims=True)
+        kept: Floats = (together + together.mean(axis=0)) / (apart + apart.mean(axis=0) + NOTHING)
         return np.clip(kept, MIN_KEPT, 1.0)
 
 
