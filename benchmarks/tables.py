@@ -52,10 +52,16 @@ def table(runs: list[Run], fill: Callable[[list[Run]], str]) -> Iterator[str]:
 
 
 def error(runs: list[Run]) -> str:
-    """Fill a cell with the mean error over seeds, or say that a run failed."""
+    """Fill a cell with the mean error, its standard error, and how many seeds there are; or say that a run failed."""
     if any(run["failed"] for run in runs):
         return "failed"
-    return f"{np.mean([run['error'] for run in runs]):.2g} ({len(runs)})" if runs else "–"
+    if not runs:
+        return "–"
+    errors = np.asarray([run["error"] for run in runs])
+    if len(runs) == 1:
+        return f"{errors[0]:.2g} (1)"
+    share = errors.std(ddof=1) / np.sqrt(len(runs)) / max(errors.mean(), EXACT)
+    return f"{errors.mean():.2g} ({100 * share:.0f} %, {len(runs)})"
 
 
 def microseconds(runs: list[Run]) -> str:
@@ -138,7 +144,7 @@ def against(runs: list[Run], ours: str = "equilib ") -> Iterator[str]:
 def report(runs: list[Run]) -> str:
     """Put all tables of some runs together."""
     parts = [
-        ["Normalised mean squared errors, averaged over seeds (how many)\n", *table(runs, error)],
+        ["Normalised mean squared errors, averaged over seeds (standard error, seeds)\n", *table(runs, error)],
         ["Time per evaluation, that of the game included, in µs, the median over seeds\n", *table(runs, microseconds)],
         [*evaluations(runs)],
         [*failures(runs)],

@@ -63,8 +63,8 @@ def test_a_line_cut_off_is_run_again(tmp_path):
 
 def test_patience_ends_a_cell_not_the_benchmark():
     slow = Approximator("other", "1.0", "slow", lambda game, budget, seed: time.sleep(0.01) or game.shapley_values)
-    runs = fill(None, [slow], GAMES, [2], 5, patience=0.015)
-    assert [(run["game"], run["seed"]) for run in runs] == [("one", 0), ("one", 1), ("two", 0), ("two", 1)]
+    runs = fill(None, [slow], GAMES, [2], 5, patience=0.001)
+    assert [(run["game"], run["seed"]) for run in runs] == [("one", 0), ("two", 0)]
 
 
 def test_what_fails_is_a_result(tmp_path):
@@ -92,13 +92,21 @@ def test_our_errors_are_compared_cell_by_cell():
     exact = off_by(0.0, "exact")[0]
     runs += fill(None, [exact], {"two": GAMES["two"]}, [2], 2)
     said = report(runs)
-    assert "| one, 6, 2n | 0.01 (2) | 0.09 (2) | 0.04 (2) | – |" in said
+    assert "| one, 6, 2n | 0.01 (0 %, 2) | 0.09 (0 %, 2) | 0.04 (0 %, 2) | – |" in said
     assert "| other good 1.0 | 50 to 50 |" in said
     assert "| other good 1.0 | 4 (0 of 2) |" in said
     assert "| other bad 1.0 | 0.444 (2 of 2) |" in said
     assert "| one 2n | 4 | other good 1.0 | 0.01 |" in said
     assert "| two 2n | 4e+10 | other exact 1.0 | 1e-12 |" in said
     assert "at worst 4e+10; 0 of 2 led" in said
+
+
+def test_errors_say_how_much_they_differ_between_seeds():
+    worse = Approximator(
+        "other", "1.0", "worse", lambda game, budget, seed: game.shapley_values + np.sqrt([1.0, 3.0][seed])
+    )
+    assert "| two, 7, 2n | 2 (50 %, 2) |" in report(list(fill(None, [worse], {"two": GAMES["two"]}, [2], 2)))
+    assert "| two, 7, 2n | 1 (1) |" in report(list(fill(None, [worse], {"two": GAMES["two"]}, [2], 1)))
 
 
 def test_command_fills_a_file_and_prints_it(tmp_path, monkeypatch, capsys):
