@@ -95,50 +95,49 @@ def failures(runs: list[Run]) -> Iterator[str]:
         yield f"- {why} ({', '.join(where)})"
 
 
-def geometric_mean(ratios: list[float]) -> float:
-    """Average ratios."""
-    return float(np.exp(np.mean(np.log(ratios))))
+def compared(ours: dict[Cell, float], theirs: dict[Cell, float]) -> str:
+    """Sum up our errors over theirs: geometric mean, worst, and how many cells are led, or equally exact.
+
+    Cells that ours are exact in count as led or equal, but have no part in the mean: one of them would decide it.
+    """
+    ratios = {cell: max(value, EXACT) / max(theirs[cell], EXACT) for cell, value in ours.items() if cell in theirs}
+    if not ratios:
+        return "–"
+    measured = [np.log(ratio) for cell, ratio in ratios.items() if ours[cell] > EXACT]
+    mean = f"{np.exp(np.mean(measured)):.3g}, " if measured else ""
+    led, equal = (sum(sign(ratio) for ratio in ratios.values()) for sign in (lambda r: r < 1, lambda r: r == 1))
+    also = f" and {equal} equal" if equal else ""
+    return f"{mean}at worst {max(ratios.values()):.3g}; {led}{also} of {len(ratios)}"
 
 
-def against(runs: list[Run], ours: str = "equilib ") -> Iterator[str]:
+def against(runs: list[Run], prefix: str = "equilib ") -> Iterator[str]:
     """Compare our methods with each peer, over the cells that both have, and with the best peer of every cell."""
-    errors = {
-        method: {cell: max(value, EXACT) for cell, value in cells.items()}
-        for method, cells in mean_errors(runs).items()
-    }
-    own = {method: cells for method, cells in errors.items() if method.startswith(ours)}
-    peers = {method: cells for method, cells in errors.items() if not method.startswith(ours)}
+    errors = mean_errors(runs)
+    own = {method: cells for method, cells in errors.items() if method.startswith(prefix)}
+    peers = {method: cells for method, cells in errors.items() if not method.startswith(prefix)}
     if not own or not peers:
         return
-    yield "Errors over those of a peer: geometric mean over cells, and how many of them are led\n"
-    yield f"| | {' | '.join(own)} |"
-    yield "|---" * (1 + len(own)) + "|"
-    for peer, theirs in peers.items():
-        row = []
-        for cells in own.values():
-            ratios = [value / theirs[cell] for cell, value in cells.items() if cell in theirs]
-            led = sum(ratio < 1 for ratio in ratios)
-            row.append(f"{geometric_mean(ratios):.3g} ({led} of {len(ratios)})" if ratios else "–")
-        yield f"| {peer} | {' | '.join(row)} |"
     best = {
         cell: min((theirs[cell], peer) for peer, theirs in peers.items() if cell in theirs)
         for cell in cells_of(runs)
         if any(cell in theirs for theirs in peers.values())
     }
-    yield "\nErrors over those of the best peer of the cell\n"
-    yield f"| | {' | '.join(own)} | best peer | its error |"
+    yield "Our errors over those of a peer: geometric mean over the cells that ours are not exact in, cells led\n"
+    yield f"| | {' | '.join(own)} |"
+    yield "|---" * (1 + len(own)) + "|"
+    for peer, theirs in peers.items():
+        yield f"| {peer} | {' | '.join(compared(ours, theirs) for ours in own.values())} |"
+    of_best = {cell: value for cell, (value, _) in best.items()}
+    yield f"| the best peer of each cell | {' | '.join(compared(ours, of_best) for ours in own.values())} |"
+    yield "\nOur errors over those of the best peer of the cell\n"
+    yield f"| game, budget | {' | '.join(own)} | best peer | its error |"
     yield "|---" * (3 + len(own)) + "|"
     for (game, factor), (value, peer) in best.items():
-        row = [f"{cells[game, factor] / value:.3g}" if (game, factor) in cells else "–" for cells in own.values()]
+        row = [
+            f"{max(ours[game, factor], EXACT) / max(value, EXACT):.3g}" if (game, factor) in ours else "–"
+            for ours in own.values()
+        ]
         yield f"| {game} {factor}n | {' | '.join(row)} | {peer} | {value:.2g} |"
-    summaries = []
-    for cells in own.values():
-        ratios = [value / best[cell][0] for cell, value in cells.items() if cell in best]
-        led = sum(ratio < 1 for ratio in ratios)
-        summaries.append(
-            f"{geometric_mean(ratios):.3g}, at worst {max(ratios):.3g}; {led} of {len(ratios)} led" if ratios else "–"
-        )
-    yield f"| **all** | {' | '.join(summaries)} | | |"
 
 
 def report(runs: list[Run]) -> str:

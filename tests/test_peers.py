@@ -94,11 +94,25 @@ def test_our_errors_are_compared_cell_by_cell():
     said = report(runs)
     assert "| one, 6, 2n | 0.01 (0 %, 2) | 0.09 (0 %, 2) | 0.04 (0 %, 2) | – |" in said
     assert "| other good 1.0 | 50 to 50 |" in said
-    assert "| other good 1.0 | 4 (0 of 2) |" in said
-    assert "| other bad 1.0 | 0.444 (2 of 2) |" in said
+    assert "| other good 1.0 | 4, at worst 4; 0 of 2 |" in said
+    assert "| other bad 1.0 | 0.444, at worst 0.444; 2 of 2 |" in said
     assert "| one 2n | 4 | other good 1.0 | 0.01 |" in said
-    assert "| two 2n | 4e+10 | other exact 1.0 | 1e-12 |" in said
-    assert "at worst 4e+10; 0 of 2 led" in said
+    assert "| two 2n | 4e+10 | other exact 1.0 | 0 |" in said
+    assert "| the best peer of each cell | 4e+05, at worst 4e+10; 0 of 2 |" in said
+
+
+def test_cells_that_ours_are_exact_in_do_not_decide_the_mean():
+    class Half(Additive):
+        """Where ours are wrong by half."""
+
+    games = {"one": GAMES["one"], "half": Half((1.0, 2.0, 3.0, 4.0, 5.0, 6.0))}
+    auto = Approximator(
+        "equilib", "1.0", "auto", lambda game, _, seed: game.shapley_values * (1 + isinstance(game.game, Half) / 2)
+    )
+    runs = list(fill(None, [off_by(0.0, "exact")[0], off_by(1.0, "bad")[0], auto], games, [2], 1))
+    said = report(runs)
+    assert "| other bad 1.0 | 0.25, at worst 0.25; 2 of 2 |" in said
+    assert "| other exact 1.0 | 2.5e+11, at worst 2.5e+11; 0 and 1 equal of 2 |" in said
 
 
 def test_errors_say_how_much_they_differ_between_seeds():
