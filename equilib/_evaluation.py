@@ -6,6 +6,7 @@ Evaluator: coalitions → batches → play_here or play_on_workers → answers, 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
@@ -94,6 +95,7 @@ class Evaluator:
         self._xp = xp
         self._batch_size = batch_size
         self._executor = executor
+        self._game = game
         self._play = partial(play_here, game) if executor is None else partial(play_on_workers, game, executor)
 
     def stop(self) -> None:
@@ -104,6 +106,24 @@ class Evaluator:
     def count(self) -> int:
         """Evaluations so far."""
         return len(self.record)
+
+    @property
+    def noise(self) -> Floats:
+        """Variances of the noise in the answers so far, `(k,)`: the squares of the attribute `noise` of the game.
+
+        Raises:
+            ValueError: it is no standard deviation, nor one for each output.
+        """
+        noise, k = getattr(self._game, "noise", 0.0), math.prod(self.output_shape or ())
+        rule = f"game.noise must be a standard deviation, or one for each of {k} outputs, got {noise!r}"
+        try:
+            deviations = np.asarray(noise, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(rule) from error
+        if deviations.shape not in ((), (1,), (k,)) or not (np.isfinite(deviations) & (deviations >= 0)).all():
+            raise ValueError(rule)
+        variances: Floats = np.broadcast_to(deviations**2, (k,))
+        return variances
 
     def __call__(self, coalitions: Coalitions) -> Floats:
         """Evaluate coalitions `(m, n)`: values `(m, k)` float64, in NumPy."""

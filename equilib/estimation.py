@@ -112,7 +112,9 @@ def estimate_shapley(
 
     Args:
         game: takes coalitions `(m, n)` bool, true for members, in the library `xp` on `device`; returns their values
-            `(m,)`, or `(m, k)` for k outputs, real and finite, in any array library.
+            `(m,)`, or `(m, k)` for k outputs, real and finite, in any array library. If it has an attribute `noise`,
+            the standard deviation of the noise in one answer (of each output, if more than one number), the standard
+            errors include it; :class:`equilib.repeated.Repeated` finds it out by repeats.
         n_players: number of players n, from 1; by default `game.n_players`.
         budget: evaluations, at least n + 1 (at least 2**n for `exact`). All are used, unless the tolerance is
             met before or all 2**n coalitions are known; the empty coalition and that of all are evaluated once each.

@@ -68,6 +68,11 @@ class Solution(NamedTuple):
     complete: bool
 
 
+def share_of_one(problem: Problem, name: str) -> Solution:
+    """Give the only player all there is."""
+    return Solution(problem.fair[:, None], np.sqrt(2 * problem.evaluate.noise)[:, None], name, complete=True)
+
+
 def plan_stages(problem: Problem) -> list[int]:
     """List after how many evaluations to look at the errors: only at the end, or at 7 n, 10 n, 15 n, 22.5 n and so on.
 

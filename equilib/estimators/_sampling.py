@@ -11,7 +11,7 @@ import numpy as np
 
 from equilib._namespace import Floats, Ints
 from equilib._record import Coalitions
-from equilib.estimators._problem import Problem, Solution, plan_stages
+from equilib.estimators._problem import Problem, Solution, plan_stages, share_of_one
 
 UNLIMITED = 2**62
 FEW_MEMBERS = 4
@@ -19,8 +19,9 @@ FEW_MEMBERS = 4
 MOVED = 3
 """Tolerances by which no value may have moved since the last look when an estimate stops."""
 MIN_BALANCED = 5
-"""Evaluations per player from which on every player is met in every small size, as far as half the budget goes."""
+"""Evaluations per player from which on every player is met in every small size, as far as the budget goes."""
 
+Mask: TypeAlias = np.ndarray[tuple[int], np.dtype[np.bool_]]
 Hashes: TypeAlias = np.ndarray[tuple[int], np.dtype[np.uint64]]
 
 
@@ -74,8 +75,10 @@ class Sampler:
         orders += self._orders
         self._orders += len(orders)
         hashes = self._hash(drawn)
-        for size in np.unique(sizes):
-            self._make_new(drawn, hashes, np.flatnonzero(sizes == size), int(size), pairs=pairs)
+        repeated = self._repeated(hashes)
+        for size in np.unique(sizes[repeated]):
+            rows = np.flatnonzero(sizes == size)
+            self._make_new(drawn, hashes, rows, repeated[rows], int(size), pairs=pairs)
         if pairs:
             drawn = np.stack([drawn, ~drawn], axis=1).reshape(-1, self.n)
             hashes, orders = self._hash(drawn), np.repeat(orders, 2)
@@ -88,40 +91,38 @@ class Sampler:
         hashes: Hashes = coalitions @ self._keys
         return hashes
 
-    def _repeated(self, hashes: Hashes) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        """Tell which of one size were drawn before, in an earlier draw or in this one, where the first may stay."""
-        repeated = np.isin(hashes, self._seen)
-        first = np.zeros(len(hashes), dtype=bool)
-        first[np.unique(hashes, return_index=True)[1]] = True
-        again: np.ndarray[tuple[int], np.dtype[np.bool_]] = repeated | ~first
-        return again
+    def _repeated(self, hashes: Hashes) -> Mask:
+        """Tell which were drawn before, in an earlier draw or in this one, where the first may stay."""
+        everything = np.concatenate([self._seen, hashes])
+        order = np.argsort(everything, kind="stable")
+        repeated = np.zeros(len(everything), dtype=bool)
+        repeated[order[1:][everything[order[1:]] == everything[order[:-1]]]] = True
+        return repeated[len(self._seen) :]
 
     def _make_new(
         self,
         drawn: Coalitions,
         hashes: Hashes,
         rows: np.ndarray[tuple[int], np.dtype[np.intp]],
+        repeated: Mask,
         size: int,
         *,
         pairs: bool,
     ) -> None:
-        """Replace coalitions of one size that were drawn before, in this draw or an earlier one."""
-        number = math.comb(self.n, size)
-        if number > 2**20 and number > 2**16 * (len(self._seen) + len(rows)) ** 2:
-            return  # they would be the first ever to meet
-        if number <= 4 * (len(rows) + self._drawn[size]):
+        """Replace the coalitions of one size that were drawn before, in this draw or an earlier one."""
+        if math.comb(self.n, size) <= 4 * (len(rows) + self._drawn[size]):
             every = _list_size(self.n, size)
             if pairs and 2 * size == self.n:
                 every = every[every[:, 0]]
-            repeated = self._repeated(hashes[rows])
             known = np.concatenate([self._seen, hashes[rows[~repeated]]])
             again, new = rows[repeated], every[~np.isin(self._hash(every), known)]
             drawn[again] = new[self.rng.permutation(len(new))[: len(again)]]
             hashes[again] = self._hash(drawn[again])
             return
-        while len(again := rows[self._repeated(hashes[rows])]):
+        while len(again := rows[repeated]):
             drawn[again], _ = _draw_sizes(self.n, np.full(len(again), size), self.rng, pairs=pairs)
             hashes[again] = self._hash(drawn[again])
+            repeated = self._repeated(hashes[rows])
 
 
 def apportion(weights: Floats, total: int, limits: Ints) -> Ints:
@@ -192,10 +193,10 @@ def least_per_size(n: int, total: int) -> Ints:
     """Count how many coalitions of each size 0 to n a sample of `total` should have at least, `(n + 1,)`.
 
     All of sizes 1 and n − 1, which may be all that tells a player from the others, then enough of sizes 2 and n − 2 to
-    meet everybody, and so on, as far as half of the sample goes.
+    meet everybody, and so on, as far as three quarters of the sample go.
     """
     least = np.zeros(n + 1, dtype=np.int64)
-    left = total // 2 if total >= MIN_BALANCED * n - 2 else 0
+    left = total * 3 // 4 if total >= MIN_BALANCED * n - 2 else 0
     for size in range(1, max(1, n // FEW_MEMBERS) + 1):
         number = -(-n // size)
         if 2 * number > left or 2 * size > n:
@@ -273,18 +274,25 @@ def comes_in_pairs(sample: Sample) -> bool:
 def known_sample(problem: Problem, sampler: Sampler, *, pairs: bool) -> Sample:
     """Take over the evaluations of an earlier estimate, if there are any.
 
-    A coalition that is followed by its complement is a pair. With `pairs`, a last one without is given its own.
+    A coalition that is followed by its complement is a pair. With `pairs`, a single one without is given its own.
     """
     record, n = problem.evaluate.record, problem.n
     coalitions, values = record.coalitions[2:], record.matrix[2:]
     follows = np.zeros(len(coalitions), dtype=bool)
     follows[1:] = (coalitions[1:] != coalitions[:-1]).all(axis=1)
     units = np.cumsum(~follows) - 1
-    alone = np.bincount(units) == 1
-    if pairs and len(alone) and alone[-1] and not alone[:-1].any() and problem.left > 0:
-        values = np.concatenate([values, problem.evaluate(~coalitions[-1:])])
-        coalitions = np.concatenate([coalitions, ~coalitions[-1:]])
-        units = np.append(units, units[-1])
+    alone = np.flatnonzero((np.bincount(units, minlength=1) == 1)[units])
+    if len(alone) == 2 and (coalitions[alone[0]] != coalitions[alone[1]]).all():
+        # One was given its complement when an estimate went on.
+        place = np.insert(np.delete(np.arange(len(units)), alone[1]), alone[0] + 1, alone[1])
+        coalitions, values = coalitions[place], values[place]
+        units = np.insert(np.delete(units, alone[1]), alone[0] + 1, units[alone[0]])
+    elif pairs and len(alone) == 1 and problem.left > 0:
+        row = int(alone[0])
+        values = np.insert(values, row + 1, problem.evaluate(~coalitions[row : row + 1]), axis=0)
+        coalitions = np.insert(coalitions, row + 1, ~coalitions[row], axis=0)
+        units = np.insert(units, row + 1, units[row])
+    units = np.cumsum(np.diff(units, prepend=-1) != 0) - 1
     sizes = coalitions.sum(axis=1)
     order = np.argsort(np.minimum(sizes, n - sizes)[np.searchsorted(units, units)], kind="stable")
     sampler.know(coalitions)
@@ -294,22 +302,22 @@ def known_sample(problem: Problem, sampler: Sampler, *, pairs: bool) -> Sample:
 
 
 def solve_in_stages(
-    problem: Problem, name: str, solve: Callable[[Sample, int], tuple[Floats, Floats]], *, pairs: bool
+    problem: Problem, name: str, solve: Callable[[Sample, int, Floats], tuple[Floats, Floats]], *, pairs: bool
 ) -> Solution:
     """Draw all sizes equally often, stage by stage, until `solve` says that the tolerance is met.
 
-    `solve(sample, n)` gives values beyond the fair share and standard errors, `(n, k)` each.
+    `solve(sample, n, noise)` gives values beyond the fair share and standard errors, `(n, k)` each.
     """
     n = problem.n
     if n == 1:
-        return Solution(problem.fair[:, None], np.zeros((len(problem.fair), 1)), name, complete=True)
+        return share_of_one(problem, name)
     sampler, before = Sampler(n, problem.rng), None
     sample = known_sample(problem, sampler, pairs=pairs)
     pairs = pairs and comes_in_pairs(sample)
     for stage in plan_stages(problem):
         number = max(stage - len(sample.sizes), 0)
         sample = draw(problem, sampler, sample, np.ones(n - 1), number, pairs=pairs)
-        values, errors = solve(sample, n)
+        values, errors = solve(sample, n, problem.evaluate.noise)
         if settled(problem, values, errors, before):
             break
         before = values

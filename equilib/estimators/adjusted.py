@@ -23,23 +23,12 @@ from typing import NamedTuple
 import numpy as np
 
 from equilib._namespace import Floats, Ints
-from equilib._record import Coalitions
-from equilib.estimators._errors import fraction_drawn, unit_errors
-from equilib.estimators._problem import FIRST_LOOK, Problem, Solution, plan_stages
+from equilib.estimators._errors import fraction_drawn, of_units, unit_errors, with_noise
+from equilib.estimators._fitting import RIDGE, best_fit
+from equilib.estimators._problem import FIRST_LOOK, Problem, Solution, plan_stages, share_of_one
+from equilib.estimators._products import LINEAR
 from equilib.estimators._sampling import Sample, Sampler, comes_in_pairs, draw, known_sample, settled
-from equilib.estimators._surrogate import (
-    LINEAR,
-    TINY,
-    Data,
-    Fit,
-    Terms,
-    constants_of_others,
-    cross_fit,
-    merge,
-    screen,
-    screen_heirs,
-    stack,
-)
+from equilib.estimators._surrogate import TINY, Data, Fit, constants_of_others, cross_fit, score_of, stack
 from equilib.estimators._trees import grow
 
 PILOT = 0.4
@@ -50,32 +39,16 @@ MIN_UNITS = 6
 """Coalitions, or pairs of them, below which the spread of the residuals says nothing."""
 N_FOLDS = 6
 """Parts of the sample for cross-fitting."""
-RIDGE = 5.0
-"""Penalty on squared coefficients, in units of the mean weight."""
-NO_RIDGE = 1e-7
-"""What to multiply it by where products say all there is to say."""
-RIDGE_FACTORS = (NO_RIDGE, 0.2, 1.0, 4.0)
-"""What a small sample tries to multiply the penalty by."""
-SMALL_SAMPLE = 12
-"""Units per player up to which the penalty is chosen by cross-validation, too."""
-MAX_NONLINEAR = 128
-"""Players, at most, of models that are not linear: their normal equations take (2 n)² or (3 n)² per evaluation."""
-MAX_PRODUCTS = 1024
-"""Products of players in a model, at most."""
-MIN_PRODUCTS = UNITS_PER_PRODUCT = 16
-"""Products in a model, at least, and units that there must be for each."""
-WORK, LARGE_SAMPLE = 40_000, 200
-"""Squares of the number of terms that may be worked on, and units per player from which on more may be."""
-FIVES, MIN_FIVES = 4, 32
-"""One product in so many, at most, may be of five players, in models of so many, at least."""
-MAX_TRIPLE_PLAYERS = 64
-"""Players, at most, of models with products of three."""
 MIN_UNEXPLAINED = 0.25
 """Part of the residuals that more data leave, at least, when the gain of a larger sample is predicted."""
 LENT = 0.1
 """Part of the mean residual of all sizes in that of each, where sizes are allotted."""
 TREE_FOLDS, MIN_TREE_UNITS = 3, 24
 """Parts of the sample for the cross-fitting of trees, and units below which none is grown."""
+SLIGHT = 0.01
+"""Part of a size that counts as not drawn, at least, in the weights of a fit."""
+SHARED = 1.05
+"""What errors are widened by, as models of different folds have most of their data in common (measured)."""
 MIN_NEIGHBOURS = 1e-9
 """Keeps sizes without drawn neighbours from dividing by zero."""
 
@@ -103,7 +76,7 @@ def boosted(problem: Problem) -> Solution:
 def _estimate(problem: Problem, pairs: bool | None, *, trees: bool = False) -> Solution:
     n = problem.n
     if n == 1:
-        return Solution(problem.fair[:, None], np.zeros((len(problem.fair), 1)), "adjusted-unpaired", complete=True)
+        return share_of_one(problem, "adjusted-unpaired")
     sampler = Sampler(n, problem.rng)
     sample = known_sample(problem, sampler, pairs=pairs is not False)
     known = len(sample.sizes)
@@ -129,7 +102,7 @@ def _estimate(problem: Problem, pairs: bool | None, *, trees: bool = False) -> S
     before = None
     for stage in stages:
         sample = draw(problem, sampler, sample, weights, max(stage - len(sample.sizes), 0), pairs=pairs)
-        values, errors = _solve(sample, n, pairs, problem.rng, fair=problem.fair if trees else None)
+        values, errors = _solve(sample, problem, pairs, trees=trees)
         if settled(problem, values, errors, before):
             break
         before = values
@@ -184,11 +157,13 @@ def _fit_pilot(sample: Sample, n: int) -> PilotResiduals:
     odd, even = (first - second) / 2, (first + second) / 2
     sizes = sample.sizes[::2]
     number = np.bincount(sizes, minlength=n + 1)
+    weights = _kernel_weights(sizes, number, n)
     data = Data(
         coalitions=sample.coalitions[::2],
         sizes=sizes,
         targets=odd,
-        weights=_kernel_weights(sizes, number, n),
+        weights=weights,
+        stakes=weights,
         strata=_paired_strata(sizes, n),
         folds=np.arange(len(sizes)) % min(N_FOLDS, len(sizes)),
         scale=np.sqrt((sample.values**2).mean(axis=0)) + TINY,
@@ -201,10 +176,9 @@ def _fit_pilot(sample: Sample, n: int) -> PilotResiduals:
     return PilotResiduals(sizes, data.weights, missed_odd, missed_even, n)
 
 
-def _solve(
-    sample: Sample, n: int, pairs: bool, rng: np.random.Generator, *, fair: Floats | None
-) -> tuple[Floats, Floats]:
+def _solve(sample: Sample, problem: Problem, pairs: bool, *, trees: bool) -> tuple[Floats, Floats]:
     """Fit the model and correct it: values beyond the fair share and standard errors, `(n, k)`."""
+    n, rng = problem.n, problem.rng
     n_units = int(sample.units[-1]) + 1
     first = np.searchsorted(sample.units, np.arange(n_units))
     rows = first if pairs else np.arange(len(sample.sizes))
@@ -225,27 +199,37 @@ def _solve(
     if pairs:
         share = share * np.where(alone[:, 0], 1.0, 2.0)
         strata = _paired_strata(sizes, n)
+    # Of a size drawn completely nothing is left to chance, if one model is taken off all of it.
+    drawn = fraction_drawn(sample.sizes, n)
+    weights = _kernel_weights(sizes, number, n)
     data = Data(
         coalitions=sample.coalitions[rows],
         sizes=sizes,
         targets=targets,
-        weights=_kernel_weights(sizes, number, n),
+        # Between the Shapley kernel, which spreads what is learned over all sizes, and what is at stake.
+        weights=weights * np.sqrt(share * (1 + SLIGHT - drawn[sizes]) * len(sizes)),
+        stakes=weights * share * (1 - drawn[sizes]),
         strata=strata,
         folds=folds,
         scale=np.sqrt((targets**2).mean(axis=0)) + TINY,
     )
-    fit = _best_fit(data, n_units, odd=pairs)
-    if fair is not None and n_units >= MIN_TREE_UNITS:
-        fit = stack(fit, _fit_trees(sample, data, rows, targets_of, fair, rng), data)
-    # Of a size drawn completely nothing is left to chance, if one model is taken off all of it.
-    drawn = fraction_drawn(sample.sizes, n)
+    fit = best_fit(data, problem.fair, n_units, len(sample.sizes), rng, odd=pairs)
+    if trees and n_units >= MIN_TREE_UNITS:
+        fit = stack(fit, _fit_trees(sample, data, rows, targets_of, problem.fair, rng), data)
     part = drawn[sizes][:, None]
     residuals = part * fit.residuals + (1 - part) * fit.held_out
     weight = np.where(data.coalitions, (share / sizes)[:, None], (-share / (n - sizes))[:, None])
-    errors = unit_errors(weight, residuals, sample, rows, 1 - drawn, freedom=n_units / 2)
+    # Held-out residuals, of sizes drawn completely, too: they tell what those of the next sizes may be.
+    own = fit.held_out if pairs else of_units(sample, share, fit.held_out)[1]
+    small, orders = np.minimum(sample.sizes, n - sample.sizes)[first], sample.orders[first]
+    errors = unit_errors(weight if pairs else weight[first], own, small, orders, 1 - drawn, freedom=n_units / 2)
+    errors *= SHARED
     if n_units < MIN_UNITS and (drawn[1:n] < 1).any():
         errors = np.full_like(errors, np.inf)
-    return fit.shapley + weight.T @ residuals, errors
+    values = fit.shapley + weight.T @ residuals
+    # Half the difference of two answers is half as noisy.
+    heard = np.where(alone, weight, weight / math.sqrt(2)) if pairs else weight
+    return values, with_noise(errors, heard, drawn[sizes], problem.evaluate.noise)
 
 
 def _fit_trees(
@@ -278,7 +262,7 @@ def _fit_trees(
     mean, own = mean - shares, own - shares
     held_out, residuals = data.targets - targets_of(own), data.targets - targets_of(mean)
     held_out -= constants_of_others(held_out, data)
-    return Fit(held_out, residuals, shapley, float((data.weights[:, None] * (held_out / data.scale) ** 2).sum()))
+    return Fit(held_out, residuals, shapley, score_of(held_out, data), 0.0)
 
 
 def _kernel_weights(sizes: Ints, number: Ints, n: int) -> Floats:
@@ -298,43 +282,3 @@ def _draw_folds(sizes: Ints, rng: np.random.Generator) -> Ints:
     folds = np.empty(len(sizes), dtype=np.int64)
     folds[order] = np.arange(len(sizes)) % min(N_FOLDS, len(sizes))
     return folds
-
-
-def _best_fit(data: Data, n_units: int, *, odd: bool) -> Fit:
-    """Choose the model that best predicts what it has not seen: linear, by size, or with products of players."""
-    n = data.coalitions.shape[1]
-    ridge = RIDGE / n_units
-    # Small samples are cheap to fit, and want the penalty that suits them.
-    ridges = [ridge] if n_units > SMALL_SAMPLE * n else [factor * ridge for factor in RIDGE_FACTORS]
-    models = [LINEAR]
-    if n <= MAX_NONLINEAR:
-        models.append(Terms((0, 2) if odd else (0, 1, 2), ()))
-    fits = [(cross_fit(model, data, ridges=ridges), model) for model in models]
-    best, terms = min(fits, key=lambda fit_and_terms: fit_and_terms[0].score)
-    # The normal equations take 2 (terms)² per unit, twice; more time for each where there are more evaluations.
-    affordable = math.sqrt(WORK * max(1.0, n_units / (LARGE_SAMPLE * n))) - len(terms.degrees) * n
-    number = int(min(MAX_PRODUCTS, n_units // UNITS_PER_PRODUCT, affordable))
-    orders = [order for order in ((3,) if odd else (2, 3)) if order == 2 or 3 <= n <= MAX_TRIPLE_PLAYERS]
-    if n > MAX_NONLINEAR or n < 3 or number < MIN_PRODUCTS or not orders:
-        return best
-    halves = []
-    for half in (0, 1):
-        # Each half of the folds is predicted with products chosen on the other half: choosing is fitting, too.
-        products = _choose(data, best.held_out, data.folds % 2 != half, orders, number)
-        halves.append(cross_fit(Terms(terms.degrees, products), data, ridges=[NO_RIDGE * ridge, ridge], half=half))
-        here = data.folds % 2 == half
-        if halves[-1].score >= (data.weights[here, None] * (best.held_out[here] / data.scale) ** 2).sum():
-            return best
-    fit = merge(*halves)
-    return fit if fit.score < best.score else best
-
-
-def _choose(data: Data, residuals: Floats, rows: Coalitions, orders: list[int], number: int) -> tuple[Ints, ...]:
-    """Choose the strongest products of some orders, and of five players where there are many units."""
-    chosen = [screen(data, residuals, rows, order, number) for order in orders]
-    n = data.coalitions.shape[1]
-    if orders == [3] and number >= MIN_FIVES and n >= 5:
-        chosen.append(screen_heirs(data, residuals, rows, chosen[-1][0], number // FIVES))
-    strengths = np.concatenate([strength for _, strength in chosen])
-    least = np.sort(strengths)[max(0, len(strengths) - number)]
-    return tuple(products[strength >= least] for products, strength in chosen)

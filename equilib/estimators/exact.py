@@ -1,6 +1,8 @@
-"""All coalitions, once each: no error at all."""
+"""All coalitions, once each: no error at all, but of noise in the answers."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -42,7 +44,10 @@ def exact(problem: Problem) -> Solution:
         if start + size < len(missing) and not problem.tell(np.full((n, len(problem.fair)), np.inf)):
             raise StoppedError
     values = np.asarray(shapley_values(table, axis=0))
-    return Solution(values.T, np.zeros_like(values.T), "exact", complete=True)
+    # A value weighs coalitions of s others by ± 1 / (n times how many there are).
+    weights = sum(2 / math.comb(n - 1, size) for size in range(n)) / n**2
+    errors = np.broadcast_to(np.sqrt(weights * problem.evaluate.noise), values.shape)
+    return Solution(values.T, errors.T, "exact", complete=True)
 
 
 class StoppedError(Exception):

@@ -15,15 +15,15 @@ import numpy as np
 from equilib._evaluation import to_numpy
 from equilib._namespace import Array, Floats, Ints
 from equilib.estimators._errors import student
-from equilib.estimators._problem import Problem, Solution
+from equilib.estimators._problem import Problem, Solution, share_of_one
 
 ROUND_ENTRIES = 2**22
 """Evaluations times players (or outputs, if more) in a round, about: what is generated and kept at a time."""
 CHECKS = 32
 """How often the tolerance is checked in a whole budget, about."""
-PRIOR = 4
+PRIOR = 3
 """Orders (or pairs) that the spread over all players counts for in the standard error of each."""
-MIN_ORDERS = 8
+MIN_ORDERS = 10
 """Orders below which their spread says nothing."""
 MIN_UNITS, MIN_EQUAL_UNITS = 8, 40
 """Orders, or pairs, before a tolerance is believed to be met, and before all players are believed to be equal."""
@@ -31,8 +31,12 @@ ROUNDING = 1e-12
 """Part of the values that rounding may make of nothing."""
 OTHERS = 0.25
 """Weight of the other players' steps in those of each."""
-UNSEEN = 2.8 / 1.96
-"""What is not seen in m trials with probability .06 has a chance of 2.8 / m, here in standard errors over 1 / m."""
+UNSEEN = 0.03
+"""What has so small a probability not to be seen may be there."""
+SEEN = 1.25
+"""Squared steps to add to those counted, times the root of their number: a count may come of a larger mean."""
+COINCIDENCES = 1.3
+"""Standard deviations by which the same players may have made a difference in two orders more often than was seen."""
 TINY = 1e-300
 """Keeps games of nothing from dividing by zero."""
 PILOT_PAIRS = 8
@@ -46,8 +50,9 @@ class Tally(NamedTuple):
     """
 
     total: Floats  # (n, k) sum over the orders
-    spread: Floats  # (n, k) sum over the units of the squares of their sums
-    fourth: Floats  # (n, k) sum over the units of the fourth powers of their sums
+    squares: Floats  # (n, k) sum over the units of the squares of their sums, and so on
+    cubes: Floats  # (n, k)
+    fourths: Floats  # (n, k)
     units: int
     orders: int
 
@@ -58,41 +63,62 @@ class Tally(NamedTuple):
         sums = xp.sum(gains, axis=0) - directions * xp.asarray(problem.fair, device=device)
         return Tally(
             self.total + to_numpy(xp.sum(sums, axis=0)),
-            self.spread + to_numpy(xp.sum(sums**2, axis=0)),
-            self.fourth + to_numpy(xp.sum(sums**4, axis=0)),
+            self.squares + to_numpy(xp.sum(sums**2, axis=0)),
+            self.cubes + to_numpy(xp.sum(sums**3, axis=0)),
+            self.fourths + to_numpy(xp.sum(sums**4, axis=0)),
             self.units + size,
             self.orders + directions * size,
         )
 
     def standard_errors(self, problem: Problem) -> Floats:
-        """Compute the standard errors of total / orders, `(n, k)`, from the spread of the units about 0.
+        """Compute the standard errors of total / orders, `(n, k)`, from the spread of the units.
 
-        The variance of each player counts as much as it was observed, that of all players as `PRIOR` units: a player
-        who made no difference yet may still make one. What makes a rare difference may not have been met at all. If it
-        is as large as those met, 2.8 times that over the units is not ruled out; nor is a player who matters as much as
-        those who do, whichever is less. If nothing was met at all, few units are too few to tell.
+        The variance of each player is what was observed, or less of it and that of all players as `PRIOR` units, if
+        that is more: a player who made no difference yet may still make one. Steps that few units make are counted, and
+        a small count may well come of a larger mean. What was not met at all may be as large as what others met, or as
+        what the player always gave; a chance of it that often goes unseen is not ruled out, nor is a player who matters
+        as much as those who do, whichever is less. If nothing was met at all, few units are too few to tell.
         """
         if self.units < 2 or self.orders < MIN_ORDERS:
             return np.full_like(self.total, np.inf)
         m, each = self.units, self.orders / self.units
-        whole = np.maximum(self.spread - self.total**2 / m, 0)
-        pooled = whole.mean(axis=0) / (m - 1)
-        variance = (whole + PRIOR * pooled) / (m - 1 + PRIOR) / (m * each**2)
         scale = each * (np.abs(problem.fair) + np.abs(problem.empty) + np.abs(problem.full))
-        if m < MIN_EQUAL_UNITS and (self.spread <= m * (ROUNDING * scale) ** 2).all():
+        if m < MIN_EQUAL_UNITS and (self.squares <= m * (ROUNDING * scale) ** 2).all():
             return np.full_like(self.total, np.inf)
-        met = whole**2 / np.maximum(self.fourth, TINY)  # about how many steps of each player
-        squares, fourth = (x + OTHERS * x.mean(axis=0) for x in (self.spread, self.fourth))
-        step = np.sqrt(fourth / np.maximum(squares, TINY)) / each
-        # The mean value, weighted by itself; pairs of different units only, for chance alone makes values, too.
-        fair = each * problem.fair
-        sums, squares = self.total + m * fair, self.spread + 2 * fair * self.total + m * fair**2
-        matters = (
-            (sums**2 - squares).sum(axis=0) / (m * (m - 1)) / np.maximum(np.abs(sums / m).sum(axis=0), TINY) / each
-        )
-        rare = np.minimum(np.maximum(matters, 0) / 1.96, UNSEEN * step / m)
-        errors: Floats = np.sqrt(np.maximum(variance * student(m - 1) ** 2, variance + rare**2 / (1 + met / 2)))
+        mean = self.total / m
+        whole = np.maximum(self.squares - mean * self.total, 0)
+        fourths = self.fourths - 4 * mean * self.cubes + 6 * mean**2 * self.squares - 3 * m * mean**4
+        fourths = np.maximum(fourths, whole**2 / m)
+        pooled = whole.mean(axis=0) / (m - 1)
+        variance = np.maximum(whole / (m - 1), (whole + PRIOR * pooled) / (m - 1 + PRIOR)) / m
+        # The step that the units' sums make, and about how many of them made one.
+        wholes, fourths = (x + OTHERS * x.mean(axis=0) for x in (whole, fourths))
+        step2 = np.maximum(fourths / np.maximum(wholes, TINY), mean**2)
+        met = np.minimum(whole / np.maximum(step2, TINY), m)
+        unseen = np.minimum(self._matters(problem) ** 2, (1 - UNSEEN ** (1 / m)) ** 2 * step2) / 1.96**2
+        seen = np.minimum(met, 1)
+        rare = ((1 - seen) * unseen + SEEN * seen * np.sqrt(met) * step2 / m**2) * (1 - met / m) ** 2
+        total = np.maximum(variance * student(m - 1 + PRIOR) ** 2, variance + rare) / each**2
+        # All orders share the answers for nobody and for everybody.
+        errors: Floats = np.sqrt(total + 2 * problem.evaluate.noise / len(total) ** 2)
         return errors
+
+    def _matters(self, problem: Problem) -> Floats:
+        """Estimate the mean value per unit `(k,)`, weighted by itself, from above.
+
+        Pairs of different units tell of squares of values, for chance alone makes values, too; if each had one player
+        who makes a difference, as the number of pairs in which it is the same one.
+        """
+        m, each = self.units, self.orders / self.units
+        fair = each * problem.fair
+        sums = self.total + m * fair
+        square = (self.squares + 2 * fair * self.total + m * fair**2).sum(axis=0) / m
+        one = square / each + TINY
+        count = np.maximum((sums**2).sum(axis=0) - m * square, 0) / 2 / one
+        count = count + COINCIDENCES * np.sqrt(count + COINCIDENCES**2 / 4) + COINCIDENCES**2 / 2
+        weighted = np.minimum(count * one / (m * (m - 1) / 2), square)
+        matters: Floats = weighted / np.maximum(np.abs(sums / m).sum(axis=0), TINY)
+        return matters
 
     def suffices(self, problem: Problem) -> bool:
         """Tell whether the tolerance is met, and by enough units to believe it."""
@@ -140,8 +166,9 @@ def _estimate(problem: Problem, directions: int | None) -> Solution:
     """Estimate from orders in one or two directions; None decides that after a pilot."""
     n, k = problem.n, len(problem.fair)
     if n == 1:
-        return Solution(problem.fair[:, None], np.zeros((k, 1)), "permutation", complete=True)
-    tally = Tally(np.zeros((n, k)), np.zeros((n, k)), np.zeros((n, k)), 0, 0)
+        return share_of_one(problem, "permutation")
+    nothing = np.zeros((n, k))
+    tally = Tally(nothing, nothing, nothing, nothing, 0, 0)
     visits = Visits(problem)
     if problem.evaluate.count > 2:
         tally, directions = _go_on(problem, tally, directions, visits)
@@ -206,8 +233,8 @@ def _pilot(problem: Problem, tally: Tally, visits: Visits) -> tuple[Tally, int]:
         return tally, 2
     # From here on every order is a unit; the variance of all is what the single ones show.
     single = gains - problem.fair
-    spread, fourth = (single**2).sum(axis=(0, 1)), (single**4).sum(axis=(0, 1))
-    return tally._replace(spread=spread, fourth=fourth, units=2 * size), 1
+    squares, cubes, fourths = ((single**power).sum(axis=(0, 1)) for power in (2, 3, 4))
+    return tally._replace(squares=squares, cubes=cubes, fourths=fourths, units=2 * size), 1
 
 
 def _round_size(problem: Problem, directions: int) -> int:

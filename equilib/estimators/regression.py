@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from equilib._namespace import Floats
-from equilib.estimators._errors import fraction_drawn, unit_errors
+from equilib.estimators._errors import fraction_drawn, of_units, unit_errors, with_noise
 from equilib.estimators._problem import Problem, Solution
 from equilib.estimators._sampling import Sample, solve_in_stages
 
@@ -34,7 +34,7 @@ def kernel_unpaired(problem: Problem) -> Solution:
     return solve_in_stages(problem, "kernel-unpaired", _solve, pairs=False)
 
 
-def _solve(sample: Sample, n: int) -> tuple[Floats, Floats]:
+def _solve(sample: Sample, n: int, noise: Floats) -> tuple[Floats, Floats]:
     """Compute values beyond the fair share and standard errors, `(n, k)`."""
     sizes = sample.sizes
     per_size = np.bincount(sizes, minlength=n + 1)
@@ -59,7 +59,11 @@ def _solve(sample: Sample, n: int) -> tuple[Floats, Floats]:
         return values, np.full_like(values, np.inf)
     residuals = _residuals(inverse, design, scaled, sample, n_units, power=0.5)
     freedom = max(n_units - n + 1, 1)
-    return values, unit_errors(influence, residuals, sample, np.arange(len(sizes)), undrawn, freedom=freedom)
+    first, residuals = of_units(sample, weights, residuals)
+    sizes = np.minimum(sizes, n - sizes)[first]
+    orders = sample.orders[first]
+    errors = unit_errors(influence[first], residuals, sizes, orders, undrawn, freedom=freedom)
+    return values, with_noise(errors, influence, 1 - undrawn[sample.sizes], noise)
 
 
 def _residuals(

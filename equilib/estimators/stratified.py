@@ -24,6 +24,8 @@ MIN_EVALUATIONS = 8
 """Evaluations per player below which too many of the means of sizes are of nothing."""
 FEW_MET = 3
 """Coalitions with, or without, a player below which their spread says nothing."""
+TINY = 1e-300
+"""Keeps spreads of nothing from dividing by zero."""
 
 
 def stratified(problem: Problem) -> Solution:
@@ -31,41 +33,47 @@ def stratified(problem: Problem) -> Solution:
     return solve_in_stages(problem, "stratified", _solve, pairs=False)
 
 
-def _solve(sample: Sample, n: int) -> tuple[Floats, Floats]:
+def _solve(sample: Sample, n: int, noise: Floats) -> tuple[Floats, Floats]:
     """Compute values beyond the fair share and standard errors, `(n, k)`."""
     k = sample.values.shape[1]
     values, variance = np.zeros((n, k)), np.zeros((n, k))
     difference, unmet = np.zeros((n, k)), np.zeros((n, 1))
     undrawn = 1 - fraction_drawn(sample.sizes, n)
-    degrees, sizes = 0, np.unique(sample.sizes)
+    doubt, sizes = np.full((n, k), TINY), np.unique(sample.sizes)
+    heard = np.full((n, 1), 2 / n**2)  # what noise adds beyond what the spread shows, as for all estimators
     for size in sizes:
         rows = sample.sizes == size
         drawn, number = sample.values[rows], int(rows.sum())
         members = sample.coalitions[rows].astype(np.float64)
         centred = drawn - drawn.mean(axis=0)
         squares = centred**2
-        pooled = np.zeros((n, k))
-        means, parts, fewest = [], [], np.full((n, 1), np.inf)
+        means, spreads, counts = [], [], []
         for belongs in (members, 1 - members):
             count = belongs.sum(axis=0)[:, None]
             mean = belongs.T @ centred / np.maximum(count, 1)
-            pooled += np.maximum(belongs.T @ squares - count * mean**2, 0)
             means.append(mean)
-            parts.append(1 / np.maximum(count, 1))
-            fewest = np.minimum(fewest, count)
+            spreads.append(np.maximum(belongs.T @ squares - count * mean**2, 0))
+            counts.append(count)
+        fewest = np.minimum(*counts)
         values += (means[0] - means[1]) / n
         difference += np.abs(means[0] - means[1])
         unmet += (fewest == 0) & (undrawn[size] > 0)
-        freedom = max(number - 2, 1)
-        # Where too few were drawn to tell them apart, the two means share the spread of the size, and players that of
-        # all.
+        # What both means and all players show of the spread around them is lent to each mean; all of the spread of the
+        # size, where too few were drawn to tell the two apart.
+        pooled, freedom = spreads[0] + spreads[1], max(number - 2, 1)
         spread = (pooled + PRIOR_UNITS * pooled.mean(axis=0) / freedom) / freedom
         whole = squares.sum(axis=0) / max(number - 1, 1)
         spread = np.where(fewest < FEW_MET, np.maximum(spread, whole), spread)
-        variance += undrawn[size] * (parts[0] + parts[1]) * spread / n**2
-        degrees += max(number - 2, 0)
+        for own, count in zip(spreads, counts, strict=True):
+            degrees = np.maximum(count - 1, 0) + PRIOR_UNITS
+            part = undrawn[size] * (own + PRIOR_UNITS * spread) / degrees / np.maximum(count, 1) / n**2
+            variance += part
+            doubt += part**2 / degrees
+            heard += (1 - undrawn[size]) / np.maximum(count, 1) / n**2
     if len(sample.sizes) + 2 < MIN_EVALUATIONS * n and undrawn[1:n].any():
         return values, np.full_like(values, np.inf)
     # A mean that was replaced is wrong by about as much as the two differ elsewhere.
     bias = unmet / n * difference / np.maximum(len(sizes) - unmet, 1)
-    return values, np.sqrt(variance * student(max(degrees / 2, 1)) ** 2 + bias**2)
+    # The degrees of freedom of a sum of variances are few where it is one mean of few that makes it (Satterthwaite).
+    variance *= student(np.maximum(variance**2 / doubt, 1)) ** 2
+    return values, np.sqrt(variance + bias**2 + heard * noise)
