@@ -25,7 +25,7 @@ MAX_TRIED, MAX_TRIED_CENTRES, TRIED_FOLDS, MAX_SKETCHED = 256, 64, 3, 4
 """Units, centres, folds and (mixtures of) outputs that the kind of likeness and its penalty are chosen on, at most."""
 LIKE_FACTORS = (1e-4, 1e-2, 1.0)
 """What to choose that penalty from, over the units."""
-MORE_FACTORS = (1e-2, 1.0)
+MORE_FACTORS = (1e-4, 1e-2, 1.0)
 """What to multiply that by where all units and more centres count."""
 LEAST_RELEVANCE, SLIGHT = 0.1, 1e-3
 """Part of the most relevant player's relevance that all have, and of the mean square in the equations for it."""
@@ -39,14 +39,16 @@ MIN_CENTRES = 64
 """Centres beside products, at least."""
 MAX_TRIPLE_PLAYERS = 64
 """Players, at most, of models with products of three."""
-LEAST_WORK, WORK, LARGE_SAMPLE = 1e8, 5e4, 200
+LEAST_WORK, WORK, LARGE_SAMPLE = 2e8, 8e4, 200
 """Multiplications to spend at least, and on each evaluation; evaluations per player from which on more may be."""
-ENTRY_WORK, SOLVE_WORK, MAX_TERMS, MAX_OUTPUT_FACTOR = 300, 4.0, 1500, 5
+ENTRY_WORK, SOLVE_WORK, MAX_TERMS, MAX_OUTPUT_FACTOR = 300, 7.0, 1500, 5
 """Multiplications that one number of a kernel, and a solution over the cube of the terms, are worth; most terms; and
 how many times the work many outputs may take."""
 
 
-def best_fit(data: Data, fair: Floats, n_units: int, evaluations: int, rng: np.random.Generator, *, odd: bool) -> Fit:
+def best_fit(
+    data: Data, fair: Floats, n_units: int, evaluations: int, rng: np.random.Generator, *, odd: bool, work: float = 1.0
+) -> Fit:
     """Fit the linear game, and beside it products of players that stand out, and likeness.
 
     Args:
@@ -56,6 +58,7 @@ def best_fit(data: Data, fair: Floats, n_units: int, evaluations: int, rng: np.r
         evaluations: of the game: what the time to spend is counted by.
         rng: chooses centres, and what the model is chosen on.
         odd: whether the targets are odd parts, (v(S) − v(N∖S))/2.
+        work: how many times the usual time may be spent.
     """
     u, n = data.coalitions.shape
     ridge = RIDGE / n_units
@@ -85,7 +88,7 @@ def best_fit(data: Data, fair: Floats, n_units: int, evaluations: int, rng: np.r
     model, ridge = _choose_likeness(tried, _relevance(data, fair), odd=odd)
     # More centres want a smaller penalty.
     ridges = [factor * ridge * min(u, MAX_TRIED) / u for factor in MORE_FACTORS]
-    affordable = _affordable_terms(n, u, k, evaluations)
+    affordable = _affordable_terms(n, u, k, evaluations, work)
     wide = model._replace(centres=data.coalitions[rows[:affordable]])
     fit = stack(linear, fit_all(wide, ridges), data)
     number = min(MAX_PRODUCTS, n_units // UNITS_PER_PRODUCT, affordable)
@@ -161,10 +164,10 @@ def _choose_products(data: Data, residuals: Floats, number: int, *, odd: bool) -
     return tuple(products[strength >= least] for products, strength in chosen)
 
 
-def _affordable_terms(n: int, u: int, k: int, evaluations: int) -> int:
+def _affordable_terms(n: int, u: int, k: int, evaluations: int, work: float) -> int:
     """Count the terms that the time allowed suffices for."""
     allowed = max(LEAST_WORK, WORK * evaluations * max(1.0, evaluations / (LARGE_SAMPLE * n)) ** 1.5)
-    allowed *= min(MAX_OUTPUT_FACTOR, 1 + k / 250)
+    allowed *= work * min(MAX_OUTPUT_FACTOR, 1 + k / 250)
     number = np.arange(1.0, min(u, MAX_TERMS) + 1)
     cost = u * number * (number + 6 * k + ENTRY_WORK) + SOLVE_WORK * number**3
     return int(np.searchsorted(cost, allowed))

@@ -13,6 +13,8 @@ from equilib._record import Coalitions
 
 NEARLY_SAME = 1e-9
 """Models that differ by less, in relative squares, are not told apart."""
+TRIAL_FOLDS, MANY_UNITS = 2, 256
+"""Folds that the penalty is chosen on, in samples of more units than so many."""
 SLIGHT = 1e-13
 """Part of the mean square of the terms that is added to each: terms may be the same."""
 TINY = 1e-200
@@ -126,6 +128,13 @@ def score_of(held_out: Floats, data: Data) -> float:
     return float((data.stakes[:, None] * (held_out / data.scale) ** 2).sum())
 
 
+class Solved(NamedTuple):
+    """A fitted model."""
+
+    beta: Floats  # (number of terms, k)
+    constants: Floats  # (strata, k)
+
+
 def cross_fit(
     terms: Model, data: Data, *, ridges: Sequence[float], half: int | None = None, values: bool = True
 ) -> Fit:
@@ -141,7 +150,8 @@ def cross_fit(
     n_folds, n_strata = int(data.folds.max()) + 1, int(data.strata.max()) + 1
     n, k = data.coalitions.shape[1], data.targets.shape[1]
     order = np.argsort(data.folds * n_strata + data.strata, kind="stable")
-    targets, strata, weights = data.targets[order], data.strata[order], data.weights[order]
+    targets, strata = data.targets[order], data.strata[order]
+    weights, stakes = data.weights[order], data.stakes[order]
     members = data.coalitions[order]
     bounds = np.searchsorted(data.folds[order], np.arange(n_folds + 1)).tolist()
     size = max(1, BLOCK_ENTRIES // terms.number(n))
@@ -174,30 +184,48 @@ def cross_fit(
     gram, moment = grams.sum(axis=0), moments.sum(axis=0)
     all_x, all_y = design_sums.sum(axis=0), target_sums.sum(axis=0)
     predicted = range(n_folds) if half is None else range(half, n_folds, 2)
-    tried, penalty = len(ridges), terms.penalty(n) * float(data.weights.sum())
+    penalty = terms.penalty(n) * float(data.weights.sum())
     slight = np.eye(number) * (SLIGHT * np.trace(gram) / number)
-    betas, constants = np.zeros((n_folds, number, tried, k)), np.zeros((n_folds, n_strata, tried, k))
-    for fold in predicted:
+
+    def solve(fold: int, ridges: Sequence[float]) -> list[Solved]:
+        """Fit all folds but one."""
         inverse_count = 1 / np.maximum(count.sum(axis=0) - count[fold], 1)[:, None]
         x, y = all_x - design_sums[fold], all_y - target_sums[fold]
         # The constants of the strata are projected out.
         x_weighted = (x * mean_weights[:, None] * inverse_count).T
         matrix, vector = gram - grams[fold] - x_weighted @ x, moment - moments[fold] - x_weighted @ y
-        for trial, ridge in enumerate(ridges):
+        solved = []
+        for ridge in ridges:
             beta = np.linalg.solve(matrix + ridge * penalty + slight, vector)
-            betas[fold, :, trial], constants[fold, :, trial] = beta, (y - x @ beta) * inverse_count
-        constants[fold, 0] = 0
-    mean, mean_constants = betas.sum(axis=0) / len(predicted), constants.sum(axis=0) / len(predicted)
-    held_out, residuals = np.zeros((len(order), tried, k)), np.empty((len(order), tried, k))
+            constants = (y - x @ beta) * inverse_count
+            constants[0] = 0
+            solved.append(Solved(beta, constants))
+        return solved
+
+    def missed(part: slice, solved: Solved) -> Floats:
+        residuals: Floats = targets[part] - design(part) @ solved.beta
+        residuals -= solved.constants[strata[part]]
+        return residuals
+
+    def score(residuals: Floats, part: slice) -> float:
+        return float(stakes[part] @ ((residuals / data.scale) ** 2).sum(axis=1))
+
+    # In large samples, a few folds tell which penalty it is to be.
+    trial = list(predicted)[: TRIAL_FOLDS if len(order) > MANY_UNITS else None] if len(ridges) > 1 else []
+    tried = {fold: solve(fold, ridges) for fold in trial}
+    scores = [
+        sum(score(missed(part, tried[fold][place]), part) for fold in trial for part in blocks[fold])
+        for place in range(len(ridges))
+    ]
+    best = int(np.argmin(scores))
+    fits = {fold: tried[fold][best] if fold in tried else solve(fold, ridges[best : best + 1])[0] for fold in predicted}
+    mean = Solved(*(sum(parts) / len(fits) for parts in zip(*fits.values(), strict=True)))
+    held_out, residuals = np.zeros((len(order), k)), np.empty((len(order), k))
     for fold, parts in enumerate(blocks):
-        both = np.concatenate([mean, betas[fold]], axis=1).reshape(number, -1)
         for part in parts:
-            said = (design(part) @ both).reshape(-1, 2 * tried, k)
-            rows = strata[part]
-            residuals[part] = targets[part][:, None] - said[:, :tried] - mean_constants[rows]
-            if fold in predicted:
-                held_out[part] = targets[part][:, None] - said[:, tried:] - constants[fold][rows]
-    scores = np.einsum("u,utk->t", data.stakes[order], (held_out / data.scale) ** 2)
-    best, back = int(scores.argmin()), np.argsort(order)
-    shapley = terms.shapley(mean[:, best], n) if values else np.zeros((n, k))
-    return Fit(held_out[back, best], residuals[back, best], shapley, float(scores[best]), ridges[best])
+            residuals[part] = missed(part, mean)
+            if fold in fits:
+                held_out[part] = missed(part, fits[fold])
+    back = np.argsort(order)
+    shapley = terms.shapley(mean.beta, n) if values else np.zeros((n, k))
+    return Fit(held_out[back], residuals[back], shapley, score(held_out, slice(None)), ridges[best])

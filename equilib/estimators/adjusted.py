@@ -46,6 +46,8 @@ LENT = 0.1
 """Part of the mean residual of all sizes in that of each, where sizes are allotted."""
 TREE_FOLDS, MIN_TREE_UNITS = 3, 24
 """Parts of the sample for the cross-fitting of trees, and units below which none is grown."""
+TREE_WORK = 20.0
+"""How many times the usual time the other models may take beside trees, which take longer."""
 SLIGHT = 0.01
 """Part of a size that counts as not drawn, at least, in the weights of a fit."""
 SHARED = 1.05
@@ -214,7 +216,7 @@ def _solve(sample: Sample, problem: Problem, pairs: bool, *, trees: bool) -> tup
         folds=folds,
         scale=np.sqrt((targets**2).mean(axis=0)) + TINY,
     )
-    fit = best_fit(data, problem.fair, n_units, len(sample.sizes), rng, odd=pairs)
+    fit = best_fit(data, problem.fair, n_units, len(sample.sizes), rng, odd=pairs, work=TREE_WORK if trees else 1.0)
     if trees and n_units >= MIN_TREE_UNITS:
         fit = stack(fit, _fit_trees(sample, data, rows, targets_of, problem.fair, rng), data)
     part = drawn[sizes][:, None]
