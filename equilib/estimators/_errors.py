@@ -131,7 +131,7 @@ def unit_errors(
     powers = (weight, squares, squares**2)
     # Who is in none of the coalitions of a size (or in all) has shown nothing of it.
     unmet = np.stack([squares[rows].max(axis=0) < UNMET * squares[rows].max() for rows in strata])[:, :, None]
-    prior = np.where(unmet, 1.0, np.minimum(PRIOR_UNITS / number, 1.0))
+    prior = np.where(unmet, PRIOR_UNITS, np.minimum(PRIOR_UNITS / number, 1.0))
     step = max(1, BLOCK_ENTRIES // (len(begin) * n))
     errors = np.empty((n, k))
     for start in range(0, k, step):

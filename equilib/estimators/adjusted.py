@@ -252,8 +252,8 @@ def _fit_trees(
     # Trees are asked for the values themselves, not beyond a share that grows with the size: that would be all stairs.
     shares = sample.sizes[:, None] * fair
     values_of_all = (sample.values + shares) / data.scale
-    values_of_all -= values_of_all.mean(axis=0)
-    for output, values in enumerate(values_of_all.T):
+    offset = values_of_all.mean(axis=0)
+    for output, values in enumerate((values_of_all - offset).T):
         for fold in range(TREE_FOLDS):
             others, here = folds != fold, folds == fold
             forest = grow(sample.coalitions[others], values[others], weights[others], rng)
@@ -262,7 +262,7 @@ def _fit_trees(
             own[here, output] = said[here]
             shapley[:, output] += forest.shapley(n) * data.scale[output] / TREE_FOLDS
     shapley -= shapley.mean(axis=0)
-    mean, own = mean - shares, own - shares
+    mean, own = mean + offset * data.scale - shares, own + offset * data.scale - shares
     held_out, residuals = data.targets - targets_of(own), data.targets - targets_of(mean)
     held_out -= constants_of_others(held_out, data)
     return Fit(held_out, residuals, shapley, score_of(held_out, data), 0.0)
