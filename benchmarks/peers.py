@@ -1,89 +1,52 @@
 """Exact aggregation, error, overhead and coverage, beside shapiq and shap where they are installed: markdown tables.
 
     pip install '.[peers]'
-    python benchmarks/peers.py [--seeds 10] [--budgets 10 100 1000] [--coverage 200] [--only auto kernel ...]
+    python -m benchmarks.peers [--seeds 10] [--budgets 10 100 1000] [--coverage 200] [--only auto kernel ...]
 
-Errors are mean squared errors over mean squared Shapley values, averaged over seeds, on the same games in the same run.
+All errors that are compared come from the same games. What does not install in one environment, or takes long, is run
+into a file that is added to, and what is in such files is printed:
+
+    python -m benchmarks.peers --results peers.jsonl --games nine fresh --only OddSHAP RegressionMSR
+    python -m benchmarks.peers --results ours.jsonl --games nine fresh --only auto boosted
+    python -m benchmarks.peers --table peers.jsonl ours.jsonl
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import importlib.util
+import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.approximators import approximators
+from benchmarks.cells import fill, read
+from benchmarks.fresh import FRESH
+from benchmarks.tables import report
 from equilib import estimate_shapley, shapley_values
 from equilib.estimators import ESTIMATORS
 from equilib.games import Game, random_kernel_machine, random_unanimity, random_voting
 
 GAMES: dict[str, Game] = {"soug": random_unanimity(), "voting": random_voting(), "svm": random_kernel_machine()}
-Approximator = Callable[[Game, int, int], Any]
-"""Shapley values of a game from a budget and a seed."""
 
 
-def ours(name: str) -> Approximator:
-    """Make an approximator of an estimator of this library."""
-    return lambda game, budget, seed: (
-        estimate_shapley(game, game.n_players, budget=budget, estimator=name, seed=seed).values
-    )
+def named(names: list[str]) -> dict[str, Callable[[], Game]]:
+    """List games by their names; `nine` stands for three that have nine cells, `fresh` for the dozen.
 
-
-def shapiq_approximator(name: str, **options: Any) -> Approximator:
-    """Make one of an approximator of shapiq."""
-
-    def run(game: Game, budget: int, seed: int) -> Any:
-        import shapiq.approximator
-
-        n = game.n_players
-        approximator = getattr(shapiq.approximator, name)(n=n, random_state=seed, **options)
-        values = approximator.approximate(budget, lambda z: np.asarray(game(np.atleast_2d(z).astype(bool))))
-        return np.asarray([values[(player,)] for player in range(n)])
-
-    return run
-
-
-def shap_permutation(game: Game, budget: int, seed: int) -> Any:
-    """Run the permutation explainer of shap; it takes whole pairs of orders only."""
-    import shap
-
-    n = game.n_players
-    explainer = shap.explainers.Permutation(lambda z: game(np.asarray(z) > 0.5), np.zeros((1, n)), seed=seed)
-    evaluations = max(1, budget // (2 * n)) * 2 * n + 1
-    return explainer(np.ones((1, n)), max_evals=evaluations, silent=True).values[0]
-
-
-def approximators(only: list[str]) -> Iterator[tuple[str, Approximator]]:
-    """List what there is to compare, by name."""
-    for name in ESTIMATORS:
-        if name != "exact" and (not only or name in only):
-            yield name, ours(name)
-    peers: dict[str, dict[str, Approximator]] = {
-        "shapiq": {
-            "KernelSHAP paired": shapiq_approximator("KernelSHAP", pairing_trick=True),
-            "SVARM": shapiq_approximator("SVARM"),
-            "permutation": shapiq_approximator("PermutationSamplingSV"),
-            "LeverageSHAP": shapiq_approximator("LeverageSHAP"),
-            "PolySHAP": shapiq_approximator("PolySHAP"),
-            "OddSHAP": shapiq_approximator("OddSHAP"),
-            "RegressionMSR": shapiq_approximator("RegressionMSR", index="SV"),
-            "RegressionMSR 5 folds": shapiq_approximator("RegressionMSR", index="SV", k_folds=5),
-        },
-        "shap": {"Permutation": shap_permutation},
-    }
-    for package, theirs in peers.items():
-        try:
-            version = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        for name, approximate in theirs.items():
-            if only and name not in only:
-                continue
-            yield f"{package} {version} {name}", approximate
+    Raises:
+        ValueError: there is no game of that name.
+    """
+    known: dict[str, Callable[[], Game]] = {**{name: (lambda game=game: game) for name, game in GAMES.items()}, **FRESH}
+    groups = {"nine": list(GAMES), "fresh": list(FRESH)}
+    listed = [name for group in names for name in groups.get(group, [group])]
+    for name in listed:
+        if name not in known:
+            raise ValueError(f"--games takes {', '.join([*groups, *known])}, got {name}")
+    return {name: known[name] for name in listed}
 
 
 def exact_computations(table: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -150,19 +113,6 @@ def overhead_table(only: list[str], n: int = 30, budget: int = 30_000) -> None:
         print(f"| {name} | {(best - time.perf_counter() + begin) / budget * 1e6:.2f} |", flush=True)
 
 
-def measure(approximate: Approximator, budgets: list[int], seeds: int) -> str:
-    """Fill a row of the table of errors."""
-    cells = []
-    for game in GAMES.values():
-        errors, exact = [], game.shapley_values
-        for factor in budgets:
-            budget = factor * game.n_players
-            runs = np.stack([approximate(game, budget, seed) for seed in range(seeds)])
-            errors.append(f"{np.mean((runs - exact) ** 2) / np.mean(exact**2):.2g}")
-        cells.append(" / ".join(errors))
-    return " | ".join(cells)
-
-
 def coverage(name: str, budgets: list[int], seeds: int) -> str:
     """Fill a row of the table of coverage: how often values ± 1.96 standard errors hold the exact ones, in %."""
     cells = []
@@ -176,29 +126,47 @@ def coverage(name: str, budgets: list[int], seeds: int) -> str:
     return " | ".join(cells)
 
 
-def main() -> None:
+def main() -> int:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--budgets", type=int, nargs="+", default=[10, 100, 1000], help="evaluations per player")
+    parser.add_argument(
+        "--games", nargs="+", default=[], help="whose errors: nine (unless told otherwise), fresh or names"
+    )
+    parser.add_argument("--results", type=Path, metavar="FILE", help="only run what this file of errors lacks")
+    parser.add_argument("--patience", type=float, default=float("inf"), metavar="SECONDS", help="for a cell's seeds")
+    parser.add_argument("--table", type=Path, nargs="+", metavar="FILE", help="only print what these files hold")
     parser.add_argument("--coverage", type=int, default=0, metavar="SEEDS", help="also measure coverage")
     parser.add_argument("--only", nargs="*", default=[], help="only these, of ours and theirs")
     parser.add_argument("--exact", type=int, nargs="*", default=[12, 16], help="players of the exact tables")
     options = parser.parse_args()
+    try:
+        games = named(options.games or (["nine", "fresh"] if options.table else ["nine"]))
+        if options.table:
+            print(report([run for run in read(options.table) if run["game"] in games]))
+            return 0
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    made = {name: make() for name, make in games.items()}
+    runs = fill(options.results, approximators(options.only), made, options.budgets, options.seeds, options.patience)
+    if options.results:
+        for run in runs:
+            said = run["failed"] or f"{run['error']:.2g}"
+            print(f"{run['method']}, {run['game']} {run['factor']}n, seed {run['seed']}: {said}", flush=True)
+        return 0
     if options.exact:
         exact_table(options.exact)
-    print(f"Normalised MSE at {' / '.join(f'{b} n' for b in options.budgets)} evaluations, {options.seeds} seeds\n")
-    print(f"| method | {' | '.join(GAMES)} |")
-    print("|---|" + "---|" * len(GAMES))
-    for name, approximate in approximators(options.only):
-        print(f"| {name} | {measure(approximate, options.budgets, options.seeds)} |", flush=True)
+    print(report(list(runs)), flush=True)
     overhead_table(options.only)
     if options.coverage:
         print(f"\nCoverage of values ± 1.96 standard errors in %, {options.coverage} seeds\n")
         print(f"| estimator | {' | '.join(GAMES)} |\n|---|" + "---|" * len(GAMES))
         for name in [name for name in ESTIMATORS if name != "exact" and (not options.only or name in options.only)]:
             print(f"| {name} | {coverage(name, options.budgets, options.coverage)} |", flush=True)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

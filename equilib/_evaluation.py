@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
@@ -39,7 +40,11 @@ Source: TypeAlias = Callable[[int, int], Array]
 """Makes the coalitions `(stop - start, n)` of the evaluations from `start` to `stop`."""
 
 DEFAULT_BATCH_ENTRIES = 2**22
-"""Booleans in a batch unless its size is given: 4 MiB."""
+"""Booleans in a batch unless its size is given: 4 MiB, which stay in a processor's cache."""
+DEVICE_BATCH_ENTRIES = 2**26
+"""The same on a device with memory of its own, at most: 64 MiB, beside which the start of a kernel takes no time."""
+MEMORY_SHARE = 1024
+"""What part of such a device's memory a batch may take: what the game makes of it takes far more."""
 BATCHES_IN_FLIGHT = 32
 """Batches handed to an executor and not collected yet, at most: they and their answers are in memory."""
 BATCHES_PER_WORKER = 4
@@ -70,6 +75,7 @@ class Evaluator:
         sampling_namespace: where coalitions are made and answers added up, so that neither leaves a device: the
             library of the game, or NumPy instead of jax and others that lack what it takes, float64 above all.
         sampling_device: device for it.
+        batch_entries: booleans in a batch, about, unless its size is given.
         record: the evaluations so far.
         output_shape: shape of one value, () or (k,); None before the first answer.
     """
@@ -90,6 +96,7 @@ class Evaluator:
         # NumPy adds up where the library cannot: no float64 there, or no way to put contributions in their place.
         if array_api_compat.is_jax_namespace(xp) or not hasattr(xp, "take_along_axis") or not has_float64(xp, device):
             self.sampling_namespace, self.sampling_device = get_namespace(None), None
+        self.batch_entries = count_batch_entries(xp, device)
         self.record = Evaluations(n) if start is None else start.copy()
         self.output_shape: tuple[int, ...] | None = self.record.output_shape if len(self.record) else None
         self._xp = xp
@@ -157,7 +164,7 @@ class Evaluator:
                 yield self._check(answer, number)
 
     def _batches(self, source: Source, rows: int, first: int) -> Iterator[Batch]:
-        size = self._batch_size or max(1, DEFAULT_BATCH_ENTRIES // self.n)
+        size = self._batch_size or max(1, self.batch_entries // self.n)
         if self._batch_size is None and self._executor is not None and rows > 2:
             size = min(size, -(-rows // (BATCHES_PER_WORKER * count_workers(self._executor))))
         for start in range(0, rows, size):
@@ -189,6 +196,29 @@ class Evaluator:
         self.output_shape = shape[1:]
         self.record.answer(to_numpy(values), shape[1:])
         return values
+
+
+def count_batch_entries(xp: Namespace, device: Any) -> int:
+    """Count the booleans that a batch on a device should have.
+
+    That depends on all of its memory, not on what is free now: a game may round differently in batches of other sizes.
+    """
+    memory = find_memory(xp, device)
+    if memory is None:
+        return DEFAULT_BATCH_ENTRIES
+    return min(max(memory // MEMORY_SHARE, DEFAULT_BATCH_ENTRIES), DEVICE_BATCH_ENTRIES)
+
+
+def find_memory(xp: Namespace, device: Any) -> int | None:
+    """Find out how many bytes of memory of its own a device has; None for CPUs and where the library does not tell."""
+    if array_api_compat.is_torch_namespace(xp):
+        torch = sys.modules["torch"]
+        device = torch.get_default_device() if device is None else torch.device(device)
+        return int(torch.cuda.get_device_properties(device).total_memory) if device.type == "cuda" else None
+    if array_api_compat.is_cupy_namespace(xp):
+        device = sys.modules["cupy"].cuda.Device() if device is None else device
+        return int(device.mem_info[1])
+    return None
 
 
 def count_workers(executor: Executor) -> int:

@@ -42,11 +42,18 @@ Implementation: TypeAlias = Callable[[Array, int, Namespace], Array]
 PRODUCT_PLAYERS = 14
 """Up to here a table is multiplied by the matrix of all weights, 1.75 MiB: faster than any fold."""
 
+PAIRED_PLAYERS = 10
+"""From here on the difference of a coalition and its complement, whose weights are opposite, is multiplied: half the
+work. For fewer players the additional call takes longer than that."""
+
 OFFSET = 64.0
 """How much larger than all Shapley values v(∅) may be before it is subtracted: that costs two digits at most."""
 
 _CHUNK = 2**15
 """Values of a batch that are multiplied at a time, so that their differences to v(∅) stay in the cache."""
+
+_ROWS = 32
+"""Tables multiplied at a time, at least: for fewer, reading the weights would take longest."""
 
 
 def exact_shapley(table: Array, n: int, *, xp: Namespace) -> Array:
@@ -74,10 +81,12 @@ def _multiply_in_chunks(table: Array, n: int, xp: Namespace) -> Array:
     """Multiply NumPy tables by the matrix of weights, in float64 whatever their dtype."""
     tables = table.reshape(-1, 2**n)
     shapley = np.empty((len(tables), n), floating_dtype(table, xp=xp))
-    matrix, step = weight_matrix(n), max(1, _CHUNK >> n)
+    half, step = 2 ** (n - 1) if n >= PAIRED_PLAYERS else 0, max(_ROWS, _CHUNK >> n)
+    matrix = weight_matrix(n)[half:]
     for start in range(0, len(tables), step):
         rows = tables[start : start + step]
-        shapley[start : start + step] = np.subtract(rows, rows[:, :1], dtype=np.float64) @ matrix
+        others = rows[:, half - 1 :: -1] if half else rows[:, :1]
+        shapley[start : start + step] = np.subtract(rows[:, half:], others, dtype=np.float64) @ matrix
     return shapley.reshape(*table.shape[:-1], n)
 
 
@@ -97,20 +106,20 @@ def _launch_kernels(table: Array, n: int, xp: Namespace) -> Array:
 
 def launch_checked(table: Array, n: int, *, xp: Namespace) -> tuple[Array, bool] | None:
     """Compute the Shapley values and whether all are finite in one go; None where no kernels do that."""
-    if isinstance(table, np.ndarray) or is_traced(table):
-        return None
-    kernels: object = find_kernels(table)
-    if not isinstance(kernels, CheckedKernels):
+    kernels = find_kernels(table)
+    if not hasattr(kernels, "checked_shapley_values"):
         return None
     table = xp.astype(table, floating_dtype(table, xp=xp), copy=False)
-    shapley, bad = kernels.checked_shapley_values(xp.reshape(table, (-1, 2**n)), n)
+    shapley, bad = cast(CheckedKernels, kernels).checked_shapley_values(xp.reshape(table, (-1, 2**n)), n)
     return xp.reshape(shapley, (*table.shape[:-1], n)), not bool(bad[0])
 
 
 def _multiply(table: Array, n: int, xp: Namespace) -> Array:
     """Multiply tables by the matrix of weights, in float64."""
-    wide = xp.astype(table, xp.float64, copy=False)
-    product = (wide - wide[..., :1]) @ xp.asarray(weight_matrix(n), dtype=xp.float64, device=device_of(table))
+    half = 2 ** (n - 1) if n >= PAIRED_PLAYERS else 0
+    others = xp.flip(table[..., :half], axis=-1) if half else table[..., :1]
+    gains = xp.astype(table[..., half:], xp.float64, copy=False) - xp.astype(others, xp.float64, copy=False)
+    product = gains @ xp.asarray(weight_matrix(n)[half:], dtype=xp.float64, device=device_of(table))
     return xp.astype(product, floating_dtype(table, xp=xp), copy=False)
 
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import functools
 import warnings
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import numpy as np
 
-from equilib._namespace import Array, is_torch_array
+from equilib._namespace import Array, is_torch_array, is_traced
 
 GROUP = "equilib.kernels"
 
@@ -30,8 +30,7 @@ class Kernels(Protocol):
         """Compute the Shapley values `(batch, n)` of tables `(batch, 2**n)`, in their dtype and on their device."""
 
 
-@runtime_checkable
-class CheckedKernels(Protocol):
+class CheckedKernels(Kernels, Protocol):
     """Kernels that find out on the way whether all is finite, which spares another look at the results."""
 
     def checked_shapley_values(self, tables: Array, n: int) -> tuple[Array, Array]:
@@ -41,13 +40,13 @@ class CheckedKernels(Protocol):
 def find_kernels(x: Array) -> Kernels | None:
     """Find the kernels for arrays like `x`; None where array-API calls are what there is.
 
-    NumPy has none: it is the reference. Of torch's tensors, only those on CUDA devices are looked up, and not those
-    that need a gradient, which the calls have.
+    NumPy has none: it is the reference; nor have arrays without values yet. Of torch's tensors, only those on CUDA
+    devices are looked up, and not those that need a gradient, which the calls have.
 
     Raises:
         ImportError: kernels for this library are installed, but cannot be loaded.
     """
-    if isinstance(x, np.ndarray) or (is_torch_array(x) and (not x.is_cuda or x.requires_grad)):
+    if isinstance(x, np.ndarray) or (is_torch_array(x) and (not x.is_cuda or x.requires_grad)) or is_traced(x):
         return None
     kernels = _load(type(x).__module__.partition(".")[0] if not is_torch_array(x) else "torch")
     if kernels is None or (hasattr(kernels, "takes") and not kernels.takes(x)):

@@ -110,6 +110,10 @@ def estimate_shapley(
     Complements cancel the even part of a game, (v(S) + v(N∖S))/2, which no Shapley value depends on, but double the
     error of the odd part: a game with a constant even part, such as a majority vote, should not be sampled in pairs.
 
+    On a device, only orders (`permutation`, `antithetic`) are drawn and added up there; all else is drawn and solved in
+    NumPy, which takes 10 µs an evaluation or more. Most games take longer, and `auto` does not look at the device: name
+    `antithetic` if yours takes less.
+
     Args:
         game: takes coalitions `(m, n)` bool, true for members, in the library `xp` on `device`; returns their values
             `(m,)`, or `(m, k)` for k outputs, real and finite, in any array library. If it has an attribute `noise`,
@@ -123,8 +127,8 @@ def estimate_shapley(
             and executor; None draws one from the operating system's entropy.
         xp: array module of the coalitions and of the result; NumPy by default.
         device: device of `xp` for them; its default if None.
-        batch_size: coalitions in a call of the game, at most; by default 2**22 // n, and few enough to keep all
-            workers of an executor busy.
+        batch_size: coalitions in a call of the game, at most; by default 2**22 // n, up to 2**26 // n by the memory of
+            a CUDA device, and few enough to keep all workers of an executor busy.
         tolerance: stop as soon as no standard error exceeds it, and no value has moved by more than three tolerances
             since the last look. Looks are after 7 n (which stops nothing), 10 n, 15 n, 22.5 n ... evaluations (orders:
             32 times in the budget, from 10 orders, or 8 pairs, on, from 40 if all were alike), never depending on

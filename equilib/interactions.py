@@ -35,6 +35,9 @@ from equilib.shapley import read_table, require_finite_result
 PRODUCT_PLAYERS = 12
 """Up to here a table is multiplied by the matrix of all weights, at most 4.7 MiB: faster than the calls of a fold."""
 
+_SLAB = 2**14
+"""Values of a large table that are weighed at a time, so that they stay in the cache."""
+
 _Weights: TypeAlias = tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...], tuple[float, ...]]
 """The weights α, β, γ, δ, each for the sizes 0 to n."""
 
@@ -226,18 +229,53 @@ def _pair_sums(gains: Array, n: int, weights: _Weights, *, xp: Namespace) -> Arr
         matrix = _constant(_pair_matrix(n, weights), gains, xp=xp)
         return xp.reshape(gains @ matrix, (*gains.shape[:-1], n, n))
 
+    if isinstance(gains, np.ndarray):
+        return _pair_sums_in_slabs(gains, n, weights)
+
     def weighted(*signed: tuple[int, tuple[float, ...]]) -> Array:
         by_size = [sum(sign * w[size] for sign, w in signed) for size in range(n + 1)]
-        if isinstance(gains, np.ndarray):
-            return gains * np.take(by_size, _sizes(n) if n <= 16 else coalition_sizes(n))
         return gains * spread_by_size(by_size, gains, xp=xp)
 
     both, first, second, none = weights
     pairs = _sums_with_pair(weighted((1, both), (-1, first), (-1, second), (1, none)), n, xp=xp)
-    of_first = _sums_with_one(weighted((1, first), (-1, none)), n, xp=xp)
-    of_second = of_first if second is first else _sums_with_one(weighted((1, second), (-1, none)), n, xp=xp)
+    of_first = sums_with_player(weighted((1, first), (-1, none)), n, xp=xp)
+    of_second = of_first if second is first else sums_with_player(weighted((1, second), (-1, none)), n, xp=xp)
     rest = xp.sum(weighted((1, none)), axis=-1)
     return pairs + of_first[..., :, None] + of_second[..., None, :] + rest[..., None, None]
+
+
+def _pair_sums_in_slabs(gains: Floats, n: int, weights: _Weights) -> Floats:
+    """Do the same for NumPy: the low bits of a coalition are its place in a row, and some rows stay in the cache."""
+    both, first, second, none = (np.asarray(each) for each in weights)
+    sets = [both - first - second + none, none, first - none]
+    if weights[1] is not weights[2]:
+        sets.append(second - none)
+    k = n // 2
+    low, high, sizes = _members(k), _members(n - k), coalition_sizes(n - k)
+    # The weights of a row, by how many high bits it has.
+    of_rows = [each[np.arange(n - k + 1)[:, None] + coalition_sizes(k)] for each in sets]
+    step, tables = max(1, _SLAB >> k), gains.reshape(-1, len(high), len(low))
+    result = np.empty((len(tables), n, n))
+    for place, table in enumerate(tables):
+        pairs, across = result[place], np.empty((len(high), k))
+        by_place = np.zeros((len(sets), len(low)))
+        by_row = np.empty((len(sets), len(high)))
+        for start in range(0, len(high), step):
+            rows = slice(start, start + step)
+            for i, weights_of_rows in enumerate(of_rows):
+                terms = weights_of_rows[sizes[rows]]
+                terms *= table[rows]
+                by_place[i] += terms.sum(0)
+                by_row[i, rows] = terms.sum(1)
+                if i == 0:
+                    across[rows] = terms @ low
+        pairs[:k, :k] = low.T @ (by_place[0, :, None] * low)
+        pairs[k:, k:] = high.T @ (by_row[0, :, None] * high)
+        pairs[k:, :k] = high.T @ across
+        pairs[:k, k:] = pairs[k:, :k].T
+        of_first, of_second = (np.concatenate([by_place[i] @ low, by_row[i] @ high]) for i in (2, -1))
+        pairs += of_first[:, None] + of_second + by_row[1].sum()
+    return result.reshape(*gains.shape[:-1], n, n)
 
 
 @functools.lru_cache(maxsize=32)
@@ -252,18 +290,8 @@ def _pair_matrix(n: int, weights: _Weights) -> Floats:
     return matrix.reshape(2**n, n * n)
 
 
-def _sums_with_one(terms: Array, n: int, *, xp: Namespace) -> Array:
-    """Sum terms `(..., 2**n)` over the coalitions of every player, Σ_{S∋i}: `(..., n)`."""
-    if not isinstance(terms, np.ndarray):
-        return sums_with_player(terms, n, xp=xp)
-    blocks, low, high = _split(terms, n)
-    return np.concatenate([blocks.sum(-2) @ low, blocks.sum(-1) @ high], axis=-1)
-
-
 def _sums_with_pair(terms: Array, n: int, *, xp: Namespace) -> Array:
     """Sum terms `(..., 2**n)` over every pair's coalitions, Σ_{S∋i,j}: `(..., n, n)`, undefined on the diagonal."""
-    if isinstance(terms, np.ndarray):
-        return _pairs_by_products(terms, n)
     # The upper half holds the coalitions of the last player, whose sums by player are its pairs; adding the halves
     # leaves the same problem without that player.
     rows = []
@@ -277,31 +305,11 @@ def _sums_with_pair(terms: Array, n: int, *, xp: Namespace) -> Array:
     return triangle + xp.matrix_transpose(triangle)
 
 
-def _pairs_by_products(terms: Floats, n: int) -> Floats:
-    """Do the same for NumPy in few calls: by the players of the high and of the low bits, and across them."""
-    blocks, low, high = _split(terms, n)
-    result, k = np.empty((*terms.shape[:-1], n, n)), n // 2
-    result[..., :k, :k] = low.T @ (blocks.sum(-2)[..., None] * low)
-    result[..., k:, k:] = high.T @ (blocks.sum(-1)[..., None] * high)
-    across = high.T @ (blocks @ low)
-    result[..., k:, :k], result[..., :k, k:] = across, np.swapaxes(across, -1, -2)
-    return result
-
-
-def _split(terms: Floats, n: int) -> tuple[Floats, Floats, Floats]:
-    """See tables as `(..., 2**high, 2**low)`, by their high and low bits, and list the members that each stands for."""
-    low, high = _members(n // 2), _members(n - n // 2)
-    return terms.reshape(*terms.shape[:-1], len(high), len(low)), low, high
-
-
 @functools.lru_cache(maxsize=16)
 def _members(n: int) -> Floats:
     """List the members of all coalitions as ones, the others as zeros: `(2**n, n)`."""
     members: Floats = ((np.arange(2**n)[:, None] >> np.arange(n)) & 1).astype(np.float64)
     return members
-
-
-_sizes = functools.lru_cache(maxsize=4)(coalition_sizes)
 
 
 def _is_small(gains: Array, n: int) -> bool:

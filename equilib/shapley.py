@@ -12,7 +12,9 @@ from equilib._namespace import (
     Namespace,
     as_int,
     as_numbers,
+    as_numpy_view,
     floating_dtype,
+    from_numpy_memory,
     gather_last,
     get_namespace,
     ignore_overflow,
@@ -82,6 +84,9 @@ def shapley_values(values: Any, *, axis: int = -1) -> Array:
         >>> shapley_values([0, 0, 0, 1, 0, 1, 0, 1]).round(4)
         array([0.6667, 0.1667, 0.1667])
     """
+    view = as_numpy_view(values)
+    if view is not None:
+        return from_numpy_memory(shapley_values(view, axis=axis))
     table, n, xp = _read(values, axis)
     with ignore_overflow(table):
         checked = launch_checked(table, n, xp=xp)

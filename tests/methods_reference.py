@@ -59,6 +59,9 @@ class Recorder:
     def __init__(self, network, lr=0.1):
         self.network, self.lr, self.losses, self.gradients, self.touched = network, lr, [], [], []
 
+    def scale(self, loss):
+        return loss
+
     def __call__(self, loss, adjust=None):
         self.network.zero_grad(set_to_none=True)
         loss.backward()

@@ -9,6 +9,7 @@ import sys
 import tracemalloc
 from typing import Any
 
+import array_api_compat.torch as torch_namespace
 import array_api_strict
 import dask
 import dask.array as da
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import equilib
 from equilib import coalitions, shapley_values
@@ -96,6 +98,49 @@ def test_autocast_while_compiling():
         found = compiled(table)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, shapley_values(table))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("n", [3, 12, 16])
+def test_tensors_without_gradient_have_the_values_of_numpy(n, dtype):
+    table = vote(n).astype(dtype)
+    tensor = torch.tensor(table)
+    with torch.device("meta"):  # the default device of new tensors
+        found = shapley_values(tensor[None])
+    assert (found.dtype, found.device.type) == (tensor.dtype, "cpu")
+    assert torch.equal(found[0], torch.tensor(shapley_values(table)))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of make_dual itself
+def test_nothing_of_torch_is_lost_on_the_way():
+    table, direction = torch.rand(8, dtype=torch.float64), torch.rand(8, dtype=torch.float64)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(table, direction)
+        tangent = torch.autograd.forward_ad.unpack_dual(shapley_values(dual)).tangent
+    torch.testing.assert_close(tangent, shapley_values(direction))
+    negative = torch.imag(torch.complex(table, table).conj())  # a view that is negated when it is read
+    assert negative.is_neg()
+    torch.testing.assert_close(shapley_values(negative), -shapley_values(table))
+
+    class Measured(torch.Tensor):
+        pass
+
+    assert type(shapley_values(table.as_subclass(Measured))) is Measured
+    with FlopCounterMode(display=False) as counted:
+        shapley_values(table)
+    assert counted.get_total_flops() > 0
+    leaf = table.clone().requires_grad_()
+    assert shapley_values(leaf).requires_grad
+    with torch.no_grad():
+        assert not shapley_values(leaf).requires_grad
+
+
+def test_a_sum_that_overflows_is_no_bad_value():
+    result = torch.full((4,), 6e4, dtype=torch.float16, requires_grad=True)
+    assert result.sum().isinf()
+    require_finite(result, "x", xp=torch_namespace)
+    with pytest.raises(ValueError, match=r"^x must be finite, got inf"):
+        require_finite(torch.tensor([1.0, math.inf, -math.inf], requires_grad=True), "x", xp=torch_namespace)
 
 
 def test_large_tables_have_gradients():

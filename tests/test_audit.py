@@ -9,11 +9,19 @@ import numpy as np
 import pytest
 import torch
 from conftest import to_numpy
+from sklearn.linear_model import LogisticRegression
 
 from equilib import audit, coalitions, edm, expected_when_missing, shapley_interactions, shapley_values
 from equilib.findings import describe
 from equilib.scores import SCORES
-from equilib.uncertainty import Contributions, edm_interval, mean_and_covariance, measure_contributions, p_value
+from equilib.uncertainty import (
+    Contributions,
+    edm_interval,
+    half_width,
+    mean_and_covariance,
+    measure_contributions,
+    p_value,
+)
 
 NAMES = ("camera", "radar", "noise")
 
@@ -249,6 +257,42 @@ def test_many_modalities_are_sampled():
     assert (result.shapley_errors > 0).sum() >= 12
     assert "14" not in str(result).splitlines()[0]
     assert "m13 carries" in result.finding
+
+
+def test_errors_of_sampled_audits_hold_over_samples_and_draws():
+    """New samples and new coalitions each time, against all coalitions on many samples."""
+    n, signal = 13, np.array([2, 1.5, 1, 1, 0.8, 0.5, 0.5, 0.3, 0.2, 0.1, 0, 0, 0])
+
+    def draw(count: int, seed: int):
+        rng = np.random.default_rng(seed)
+        labels = rng.integers(0, 2, count)
+        return 0.6 * signal * (labels[:, None] - 0.5) + rng.normal(size=(count, n)), labels
+
+    def name(x):
+        return {f"m{k}": column for k, column in enumerate(x.T)}
+
+    trained_on, labels = draw(500, 0)
+    model = LogisticRegression().fit(trained_on, labels)
+    mean, weights = trained_on.mean(0), model.coef_[0]
+    table = np.zeros(2**n)
+    many, truth = draw(8000, 1)
+    for rows in np.array_split(np.arange(8000), 16):
+        logits = coalitions(n).astype(np.float32) @ ((many[rows] - mean) * weights).astype(np.float32).T
+        table += ((logits + model.intercept_ + mean @ weights > 0) == (truth[rows] == 1)).sum(1)
+    expected = shapley_values(table / 8000)
+
+    found = []
+    for seed in range(20):
+        x, labels = draw(200, 2 + seed)
+        found.append(audit(lambda inputs: model.predict(np.stack([*inputs.values()], 1)), (name(x), labels),
+                           background=name(trained_on), budget=5 * n, seed=seed))  # fmt: skip
+    errors = np.array([result.shapley_errors for result in found])
+    off = np.array([result.shapley for result in found]) - expected
+    assert np.isfinite(errors).all()
+    assert (np.abs(off) <= half_width(errors, found[0].contributions.degrees)).mean() >= 0.93
+    assert 0.9 < np.sqrt((errors**2).mean() / (off**2).mean()) < 1.6
+    low, high = np.transpose([result.edm_interval for result in found])
+    assert ((low <= edm(expected)) & (edm(expected) <= high)).mean() > 0.9
 
 
 def test_a_budget_of_all_coalitions_is_exact():

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import equilib
-from equilib._evaluation import Evaluator, play_on_workers
+from equilib import _evaluation
+from equilib._evaluation import Evaluator, count_batch_entries, play_on_workers
 from equilib._namespace import beside, to_host, wait_for_device
 
 
@@ -94,6 +95,49 @@ def test_sums_are_kept_in_numpy_where_the_library_lacks_what_they_take():
 
     assert namespace(torch_namespace) == "array_api_compat.torch"
     assert namespace(dask_namespace) == "array_api_compat.numpy"
+
+
+@pytest.mark.parametrize(("memory", "entries"), [(2**30, 2**22), (2**35, 2**25), (2**40, 2**26)])
+def test_batches_grow_with_the_memory_of_a_device(monkeypatch, memory, entries):
+    import torch
+
+    properties = {"cuda:1": SimpleNamespace(total_memory=memory)}
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties[str(device)])
+    assert count_batch_entries(torch, "cuda:1") == entries
+    assert count_batch_entries(torch, None) == 2**22
+    assert count_batch_entries(np, None) == 2**22
+    with torch.device("cuda", 1):
+        assert count_batch_entries(torch, None) == entries
+
+
+def test_batches_grow_with_the_memory_that_cupy_tells(cupy):
+    class Device:
+        mem_info = (1, 2**34)
+
+    cupy.cuda.Device = Device
+    assert count_batch_entries(cupy, None) == 2**24
+    assert count_batch_entries(cupy, SimpleNamespace(mem_info=(1, 2**35))) == 2**25
+
+
+def test_larger_batches_of_a_device_change_no_result(monkeypatch):
+    import array_api_strict as xs
+
+    device, calls = xs.Device("device1"), []
+
+    def game(coalitions: Any) -> Any:
+        calls.append(coalitions.shape[0])
+        return xs.sum(xs.astype(coalitions, xs.float64), axis=1) ** 2
+
+    def run() -> list[float]:
+        calls.clear()
+        estimate = equilib.estimate_shapley(game, 8, budget=2000, estimator="antithetic", xp=xs, device=device, seed=0)
+        return np.asarray(estimate.values.to_device(xs.Device("CPU_DEVICE"))).tolist()
+
+    monkeypatch.setattr(_evaluation, "DEFAULT_BATCH_ENTRIES", 2**10)
+    expected, small = run(), len(calls)
+    monkeypatch.setattr(_evaluation, "find_memory", lambda xp, there: 2**24 if there == device else None)
+    assert run() == pytest.approx(expected, abs=1e-12)
+    assert len(calls) < small / 4
 
 
 @pytest.mark.parametrize("first", ["torch", "strict", "numpy"])

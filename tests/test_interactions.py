@@ -134,6 +134,17 @@ def test_a_team_that_works_only_complete_shares_its_interaction(kind: Kind, team
             assert synergy[i, j] == pytest.approx(float(together), abs=100 * kind.tolerance)
 
 
+@pytest.mark.parametrize("n", [13, 17, 18])
+def test_pairs_of_a_large_table(n):
+    """v(S) = Σ a_i + Σ b_ij over the pairs in S: half of b is the interaction, whatever the size of the table."""
+    rng = np.random.default_rng(n)
+    members, alone, pairs = coalitions(n).astype(float), rng.normal(size=n), np.triu(rng.normal(size=(n, n)), 1)
+    table = members @ alone + ((members @ pairs) * members).sum(1)
+    found, halves = shapley_interactions(np.stack([table, -table])), (pairs + pairs.T) / 2
+    expected = halves + np.diag(alone)
+    np.testing.assert_allclose(found, [expected, -expected], atol=1e-11)
+
+
 def test_copies_are_redundant():
     held = coalitions(3)
     table = 0.5 * (held[:, 0] | held[:, 1]) + 0.25 * held[:, 2]

@@ -17,8 +17,6 @@ from equilib._namespace import Array, Floats, Ints
 from equilib.estimators._errors import student
 from equilib.estimators._problem import Problem, Solution, share_of_one
 
-ROUND_ENTRIES = 2**22
-"""Evaluations times players (or outputs, if more) in a round, about: what is generated and kept at a time."""
 CHECKS = 32
 """How often the tolerance is checked in a whole budget, about."""
 PRIOR = 3
@@ -238,9 +236,9 @@ def _pilot(problem: Problem, tally: Tally, visits: Visits) -> tuple[Tally, int]:
 
 
 def _round_size(problem: Problem, directions: int) -> int:
-    """Count the units to walk next; 0 if the budget holds no more whole ones."""
+    """Count the units to walk next, about a batch; 0 if the budget holds no more whole ones."""
     cost = directions * (problem.n - 1)
-    size = max(1, ROUND_ENTRIES // (cost * max(problem.n, len(problem.fair))))
+    size = max(1, problem.evaluate.batch_entries // (cost * max(problem.n, len(problem.fair))))
     if problem.looks:
         size = min(size, max(1, problem.budget // cost // CHECKS))
     return min(size, problem.left // cost)

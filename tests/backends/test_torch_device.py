@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import pytest
 import torch
 
 from equilib_torch import InputError
 from equilib_torch.training.clock import Clock
-from equilib_torch.training.device import apart_from_caller, find_machine
+from equilib_torch.training.device import _repeatable_cuda, apart_from_caller, find_machine
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
@@ -45,6 +45,59 @@ def test_nothing_stays_where_it_fails():
         raise ZeroDivisionError
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.is_grad_enabled()
+
+
+def settings_of_cuda():
+    """All that torch says of how CUDA devices compute, by its older names where those can be read."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    values = [cudnn.deterministic, cudnn.benchmark]
+    values += [operation.fp32_precision for operation in (matmul, cudnn.conv, cudnn.rnn)]
+    for read in (lambda: cudnn.allow_tf32, lambda: matmul.allow_tf32, torch.get_float32_matmul_precision):
+        try:
+            values.append(read())
+        except RuntimeError:
+            values.append("unreadable")
+    return values
+
+
+@pytest.mark.parametrize("changed", ["nothing", "high", "benchmark", "older", "newer", "both"])
+def test_cuda_computes_float32_and_as_before_afterwards(changed):
+    cudnn = torch.backends.cudnn
+    before = settings_of_cuda()
+    try:
+        if changed == "high":
+            torch.set_float32_matmul_precision("high")
+        if changed == "benchmark":
+            cudnn.benchmark = True
+        if changed in ("older", "both"):
+            cudnn.allow_tf32 = False
+        if changed in ("newer", "both"):
+            cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision = "ieee", "tf32"
+        as_changed = settings_of_cuda()
+        assert (as_changed == before) == (changed == "nothing")
+        with suppress(ZeroDivisionError), _repeatable_cuda():
+            assert not cudnn.allow_tf32
+            assert not torch.backends.cuda.matmul.allow_tf32
+            assert (cudnn.deterministic, cudnn.benchmark) == (True, False)
+            raise ZeroDivisionError
+        assert settings_of_cuda() == as_changed
+    finally:
+        cudnn.allow_tf32, cudnn.benchmark = True, False
+        torch.set_float32_matmul_precision("highest")
+        for operation, precision in zip((torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn), before[2:5], strict=True):
+            operation.fp32_precision = precision
+    assert settings_of_cuda() == before
+
+
+def test_runs_on_cuda_are_repeatable(monkeypatch):
+    monkeypatch.setattr(torch.random, "fork_rng", lambda devices: nullcontext())
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    before = settings_of_cuda()
+    with apart_from_caller(torch.device("cpu")):
+        assert settings_of_cuda() == before
+    with apart_from_caller(torch.device("cuda", 0)):
+        assert not torch.backends.cudnn.allow_tf32
+    assert settings_of_cuda() == before
 
 
 def test_a_moment_counts_for_one_part(monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -56,6 +57,54 @@ def test_large_splits_are_resampled_in_part(monkeypatch):
     value = VALUES["macro-f1"]
     small, large = (measure_errors(evaluation(value, n=n), value).errors for n in (1000, 9000))
     np.testing.assert_allclose(small / large, 3, rtol=0.2)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "log-likelihood", "macro-f1"])
+def test_copies_in_groups_tell_no_more_than_one(name):
+    value, copies = VALUES[name], 4
+    test = evaluation(value)
+    repeated = test._replace(
+        **{field: np.repeat(getattr(test, field), copies, 0) for field in ("predictions", "labels", "confidences")},
+        scores=test.scores.repeat_interleave(copies, 1),
+    )
+    once, as_if_more = measure_errors(test, value), measure_errors(repeated, value)
+    grouped = measure_errors(repeated, value, groups=np.repeat(np.arange(200), copies))
+    np.testing.assert_allclose(grouped.shapley, once.shapley)
+    assert grouped.degrees == once.degrees
+    tolerance = {"rtol": 1e-6} if name in ("accuracy", "log-likelihood") else {"rtol": 0.3}  # the latter are drawn
+    np.testing.assert_allclose(grouped.errors, once.errors, **tolerance)
+    np.testing.assert_allclose(grouped.errors / as_if_more.errors, np.sqrt(copies), rtol=0.3)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "macro-f1"])
+def test_groups_of_one_are_no_groups(name):
+    value = VALUES[name]
+    test = evaluation(value)
+    alone, grouped = (measure_errors(test, value, groups=groups) for groups in (None, np.arange(200)[::-1]))
+    np.testing.assert_allclose(grouped.errors, alone.errors, rtol=1e-9 if name == "accuracy" else 0.3)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "macro-f1"])
+def test_one_group_tells_nothing(name):
+    value = VALUES[name]
+    measured = measure_errors(evaluation(value), value, groups=np.zeros(200))
+    assert np.isinf(measured.errors).all()
+
+
+def test_the_summary_counts_groups(make_dataset, make_options):
+    dataset = make_dataset(2)
+    run = fit(make_options(epochs=1), dataset)
+    groups = np.arange(len(dataset.labels)) // 5
+    alone, grouped = (
+        summarise(run._replace(dataset=replace(dataset, groups=of)), seconds_total=1.0) for of in (None, groups)
+    )
+    assert grouped["shapley_error"] != alone["shapley_error"]
+    assert {**grouped, "shapley_error": 0, "edm_interval": 0, "finding": 0} == {
+        **alone, "shapley_error": 0, "edm_interval": 0, "finding": 0
+    }  # fmt: skip
+    rows = dataset.splits["test"]
+    expected = measure_errors(run.test, VALUES[run.options.coalition_value], groups=groups[rows]).errors
+    assert list(grouped["shapley_error"].values()) == expected.tolist()
 
 
 def test_one_sample_tells_nothing():

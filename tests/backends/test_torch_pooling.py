@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from equilib_torch.network.pooling import max_pool
+from equilib_torch.network.pooling import _average_by_products, average_pool, max_pool
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,23 @@ def test_the_input_is_not_kept_for_the_gradient():
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         max_pool(x)
     assert sum(kept) == 8 * 4 * 8 * 8  # positions of 8 bytes, no values
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 8, 8), (1, 2, 7, 9), (2, 1, 4, 5), (1, 3, 2, 1), (2, 2, 31, 6)])
+def test_means_and_gradients_on_other_devices_are_those_of_torch(shape):
+    results = []
+    for pool in (_average_by_products, F.adaptive_avg_pool2d):
+        leaf = torch.rand(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_()
+        pooled = pool(leaf, 4)
+        (pooled * torch.arange(pooled.numel()).reshape(pooled.shape)).sum().backward()
+        results.append((pooled.detach(), leaf.grad))
+    torch.testing.assert_close(results[0], results[1])
+
+
+def test_other_devices_do_without_the_operation_that_does_not_repeat_itself(monkeypatch):
+    """Its gradient on CUDA adds up in any order."""
+    x = torch.rand(2, 3, 9, 8)
+    expected = F.adaptive_avg_pool2d(x, 4)
+    assert torch.equal(average_pool(x, 4), expected)
+    monkeypatch.setattr(F, "adaptive_avg_pool2d", None)
+    assert average_pool(x.to("meta"), 4).shape == expected.shape

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -565,6 +566,16 @@ def test_groups_are_in_one_part_only(n_groups, split):
     assert all(np.array_equal(splits[part], again[part]) for part in splits)
     if n_groups == 600:
         assert abs(len(splits["test"]) / n - 0.2) < 0.02
+
+
+def test_the_data_set_knows_its_groups(write):
+    groups = [f"g{k % 8}" for k in range(N)]
+    assert load_dataset(write(group=groups)).groups.tolist() == groups
+    assert load_dataset(write(group=groups), drop=["group"]).groups is None
+    arrays = {"label": np.arange(N) % 2, "x": np.ones((N, 2)), "group": np.arange(N) // 4}
+    assert load_dataset(arrays).groups.tolist() == arrays["group"].tolist()
+    with pytest.raises(InputError, match=r"^group: needs one per label, 40, got shape \(3,\)"):
+        replace(load_dataset(arrays), groups=[1, 2, 3])
 
 
 def test_groups_that_leave_nothing_to_hold_out_are_refused(write):

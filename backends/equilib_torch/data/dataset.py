@@ -40,6 +40,9 @@ class Dataset:
         remarks: How the data were read, where that could be meant otherwise; part of `notes`.
         digests: What identifies a modality's content in `fingerprint` instead of its values, by its name: for values
             that depend on a seed, or are too large to be read for it.
+        groups: (N,) numbers or strings, what each sample belongs to where samples are not independent: a person, a
+            recording; None if each is its own. Errors of what is measured on test count groups, not samples; splits are
+            not checked against them, and they do not count for `fingerprint`.
 
     Lists and integers of any width are taken.
 
@@ -63,13 +66,17 @@ class Dataset:
     schema: Mapping[str, Any] | None = None
     remarks: tuple[str, ...] = ()
     digests: Mapping[str, str] = field(default_factory=dict)
+    groups: Array | None = None
 
     def __post_init__(self) -> None:
         classes = _checked_classes(self.classes)
         labels = _checked_labels(as_array("label", self.labels), classes)
         splits = _checked_splits(self.splits, labels, classes)
         modalities = _checked_modalities(self.modalities, splits, len(labels))
-        fields = {"modalities": modalities, "labels": labels, "classes": classes, "splits": splits}
+        groups = None if self.groups is None else as_array("group", self.groups)
+        if groups is not None and groups.shape != labels.shape:
+            raise InputError(f"group: needs one per label, {labels.size}, got shape {groups.shape}")
+        fields = {"modalities": modalities, "labels": labels, "classes": classes, "splits": splits, "groups": groups}
         for name, value in fields.items():
             object.__setattr__(self, name, value)
 

@@ -117,7 +117,15 @@ def _dataset(name: str, arrays: Mapping[str, Array], seed: int) -> Dataset:
     if group is not None and group.shape != label.shape:
         raise InputError(f"group: needs one per label, {label.size}, got shape {group.shape}")
     splits = make_splits(label, split, seed, groups=group)
-    return Dataset(name, modalities, labels.astype(np.int64), tuple(classes.tolist()), splits, drawn_parts(split))
+    return Dataset(
+        name,
+        modalities,
+        labels.astype(np.int64),
+        tuple(classes.tolist()),
+        splits,
+        drawn_parts(split),
+        groups=group,
+    )
 
 
 def _modality(name: str, arrays: Mapping[str, Array], n_rows: int) -> Modality:

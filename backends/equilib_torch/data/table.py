@@ -139,6 +139,7 @@ def make_dataset(table: Table, options: TableOptions, seed: int) -> Dataset:
         schema,
         (*table.notes, *labels.notes, *doubts(table, columns)),
         {source.declared.name: digest(source.reads) for source in sources if source.reads},
+        groups,
     )
 
 

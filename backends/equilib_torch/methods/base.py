@@ -39,7 +39,15 @@ class Step(Protocol):
     """One update of the weights from a scalar loss; what received no gradient stays as it is."""
 
     def __call__(self, loss: Tensor, adjust: Callable[[], None] | None = None) -> None:
-        """Clear the gradients, go backward from `loss`, let `adjust` change the gradients, and move the optimiser."""
+        """Clear the gradients, go backward from `loss`, let `adjust` change the gradients, and move the optimiser.
+
+        In fp16 all gradients are multiplied by one number while `adjust` runs, so that small ones do not vanish: what
+        it makes of them must grow with them. A step with a gradient that is not finite after that moves nothing, and
+        the number becomes smaller.
+        """
+
+    def scale(self, loss: Tensor) -> Tensor:
+        """Multiply a loss by that number, 1 in other precisions, where `adjust` takes a gradient of its own from it."""
 
 
 class Update(ABC):

@@ -58,7 +58,7 @@ def update(network: MultimodalNetwork, batch: Batch, plan: Plan, step: Step, *, 
     pairs = zip(unimodal, batch.present.T, strict=True)
     own = torch.stack([unimodal_loss(logits, batch.labels, here) for logits, here in pairs]).sum()
     with torch.autocast(fused.device.type, enabled=False):  # backward goes in the precisions of forward
-        starts = [torch.autograd.grad(loss, seen, retain_graph=True) for loss in (fused, own)]
+        starts = [torch.autograd.grad(step.scale(loss), seen, retain_graph=True) for loss in (fused, own)]
 
     def adjust() -> None:
         for m, encoder in enumerate(network.encoders):

@@ -21,7 +21,7 @@ from equilib_torch.errors import InputError
 from equilib_torch.network.backbones.encoder import BackboneEncoder, FrozenFeatures, build_backbone_encoder
 from equilib_torch.network.backbones.spec import BACKBONE, BACKBONE_PARAMETERS, BackboneSpec
 from equilib_torch.network.inputs import Standardise, average_frames, in_pieces, within
-from equilib_torch.network.pooling import max_pool
+from equilib_torch.network.pooling import average_pool, max_pool
 from equilib_torch.network.resnet import ResNet18
 from equilib_torch.network.text import NGRAM_PARAMETERS, HashedNgrams
 from equilib_torch.parameters import Parameter, read_parameters, split_spec
@@ -125,7 +125,7 @@ class ImageCNN(nn.Module):
             if min(x.shape[2:]) >= 8:
                 x = max_pool(x)
             x = F.gelu(norm(x))
-        return F.adaptive_avg_pool2d(x, 4)
+        return average_pool(x, 4)
 
 
 Encoder = MLP | TemporalCNN | ImageCNN | ResNet18 | HashedNgrams | FrozenFeatures | BackboneEncoder

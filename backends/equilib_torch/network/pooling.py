@@ -1,4 +1,4 @@
-"""Pooling that remembers little for its gradient."""
+"""Pooling that remembers little for its gradient, and gives the same one each time."""
 
 from __future__ import annotations
 
@@ -53,3 +53,37 @@ class _MaxPool(torch.autograd.Function):
             gradient, like, [2, 2], [2, 2], [0, 0], [1, 1], False, positions
         )
         return spread
+
+
+def average_pool(x: Tensor, size: int) -> Tensor:
+    """Take the mean of a grid of windows that cover the input, as `torch.nn.functional.adaptive_avg_pool2d`.
+
+    The gradient of that one differs from run to run on CUDA, where windows add to it in any order; there, products with
+    two matrices do the same.
+
+    Args:
+        x: (B, C, H, W) in any memory format.
+        size: rows and columns of the grid.
+
+    Returns:
+        (B, C, size, size).
+
+    Example:
+        >>> average_pool(torch.arange(8.0).reshape(1, 1, 2, 4), 2)
+        tensor([[[[0.5000, 2.5000],
+                  [4.5000, 6.5000]]]])
+    """
+    return F.adaptive_avg_pool2d(x, size) if x.device.type == "cpu" else _average_by_products(x, size)
+
+
+def _average_by_products(x: Tensor, size: int) -> Tensor:
+    rows, columns = (_windows(length, size, x) for length in x.shape[2:])
+    return rows @ x @ columns.T
+
+
+def _windows(length: int, size: int, like: Tensor) -> Tensor:
+    """Weigh the places of an axis for the mean of every window, (size, length): from ⌊i L/s⌋ up to ⌈(i+1) L/s⌉."""
+    i, place = (torch.arange(n, device=like.device) for n in (size, length))
+    first, end = i * length // size, ((i + 1) * length + size - 1) // size
+    inside = (place >= first[:, None]) & (place < end[:, None])
+    return (inside / (end - first)[:, None]).to(like.dtype)

@@ -26,14 +26,14 @@ def summarise(run: Run, *, seconds_total: float) -> dict[str, Any]:
 
     `coalition_accuracy` is that of every non-empty set of modalities, `unimodal_accuracy` that of its singletons.
     Shapley values, shares and EDM follow from the run's value function; `schedule` is weak → strong by them.
-    `shapley_error` holds standard errors, from the test samples (null if there is one only), `edm_interval` a 95 %
-    interval of the EDM, and `finding` says in a sentence what they mean. `missing_modality` is the expected accuracy if
-    each modality is absent with that probability and at least one is kept. `n_train` counts the samples that were
-    trained on, `n_incomplete` those of them that lack a modality, `n_excluded` those that were left out because they
-    do; `missing_in_training` and `missing_in_testing` hold, of every modality, the rate at which it was made missing,
-    from how many samples of train and test it was so taken, and how many of those in use lack it. `still_rising` tells
-    whether accuracy on validation had not settled, `per_class` holds recall, precision, F1 and number of test samples
-    of every class.
+    `shapley_error` holds standard errors, from the test samples, or their groups where the data set has any (null if
+    there is one only), `edm_interval` a 95 % interval of the EDM, and `finding` says in a sentence what they mean.
+    `missing_modality` is the expected accuracy if each modality is absent with that probability and at least one is
+    kept. `n_train` counts the samples that were trained on, `n_incomplete` those of them that lack a modality,
+    `n_excluded` those that were left out because they do; `missing_in_training` and `missing_in_testing` hold, of every
+    modality, the rate at which it was made missing, from how many samples of train and test it was so taken, and how
+    many of those in use lack it. `still_rising` tells whether accuracy on validation had not settled, `per_class` holds
+    recall, precision, F1 and number of test samples of every class.
 
     Args:
         run: what `fit` returned.
@@ -42,7 +42,8 @@ def summarise(run: Run, *, seconds_total: float) -> dict[str, Any]:
     options, dataset, test = run.options, run.dataset, run.test
     names, accuracies = dataset.names, CoalitionTable(test.accuracies)
     shapley, value = shapley_values(test.values), VALUES[options.coalition_value]
-    measured = measure_errors(test, value, seed=options.seed)
+    groups = None if dataset.groups is None else dataset.groups[dataset.splits["test"]]
+    measured = measure_errors(test, value, seed=options.seed, groups=groups)
     errors = [error if math.isfinite(error) else None for error in measured.errors.tolist()]
     n_train = len(run.samples.dataset.splits["train"])
     budget = plan_budget(options, n_train, len(dataset.splits["val"]), len(names))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 import torch
@@ -82,8 +82,9 @@ def _require_one_process() -> None:
 def apart_from_caller(device: torch.device) -> Iterator[None]:
     """Compute as if nothing else had used torch in this process, and leave no trace of it.
 
-    Inside, gradients are recorded, autocast is off and tensors are float32, whatever the caller has set; afterwards
-    the random states of the CPU and of `device`, which inside are the caller's at first, are put back.
+    Inside, gradients are recorded, autocast is off and tensors are float32, whatever the caller has set; CUDA devices
+    compute by `_repeatable_cuda`. Afterwards the random states of the CPU and of `device`, which inside are the
+    caller's at first, are put back.
     """
     dtype = torch.get_default_dtype()
     with ExitStack() as stack:
@@ -94,7 +95,35 @@ def apart_from_caller(device: torch.device) -> Iterator[None]:
         stack.enter_context(torch.random.fork_rng([device.index] if device.type == "cuda" else []))
         stack.callback(torch.set_default_dtype, dtype)
         torch.set_default_dtype(torch.float32)
+        if device.type == "cuda":
+            stack.enter_context(_repeatable_cuda())
         yield
+
+
+@contextmanager
+def _repeatable_cuda() -> Iterator[None]:
+    """Make convolutions and products of float32 as exact as on a CPU, not TF32, and the same each time."""
+    cudnn = torch.backends.cudnn
+    operations = torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn  # type: ignore[attr-defined]  # stubs lack conv
+    # torch has two sets of names for the same, and refuses to read the older where the newer were set apart from it:
+    # then it is at its default.
+    convolves, multiplies = True, "highest"
+    with suppress(RuntimeError):
+        convolves = cudnn.allow_tf32
+    with suppress(RuntimeError):
+        multiplies = torch.get_float32_matmul_precision()
+    newer = [operation.fp32_precision for operation in operations]
+    algorithms = cudnn.deterministic, cudnn.benchmark
+    cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = False, True, False
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = algorithms
+        cudnn.allow_tf32 = convolves
+        torch.set_float32_matmul_precision(multiplies)
+        for operation, precision in zip(operations, newer, strict=True):
+            operation.fp32_precision = precision
 
 
 def synchronise(device: torch.device) -> None:

@@ -196,7 +196,7 @@ class MachineOptions:
     """where to train; auto: on cuda if it is there"""
 
     precision: Literal["no", "bf16", "fp16"] = "no"
-    """mixed precision"""
+    """mixed precision; no: float32, not TF32, on CUDA too"""
 
     output: str | None = None
     """new or empty directory for the run; default: nothing is written"""

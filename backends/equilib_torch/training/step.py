@@ -18,22 +18,30 @@ def make_step(optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler, lo
         scaler: keeps the gradients of fp16 in range; a disabled one for other precisions.
         losses: where every step appends its loss.
     """
+    return _ScaledStep(optimiser, scaler, losses)
 
-    def step(loss: Tensor, adjust: Callable[[], None] | None = None) -> None:
+
+class _ScaledStep:
+    def __init__(self, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler, losses: list[Tensor]) -> None:
+        self._optimiser, self._scaler, self._losses = optimiser, scaler, losses
+
+    def scale(self, loss: Tensor) -> Tensor:
+        scaled: Tensor = self._scaler.scale(loss)
+        return scaled
+
+    def __call__(self, loss: Tensor, adjust: Callable[[], None] | None = None) -> None:
         # Gradients become None, not 0: AdamW then leaves alone what this update does not concern.
-        optimiser.zero_grad(set_to_none=True)
+        self._optimiser.zero_grad(set_to_none=True)
         with torch.autocast(loss.device.type, enabled=False):
-            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            self.scale(loss).backward()  # type: ignore[no-untyped-call]
             if adjust is not None:
-                scaler.unscale_(optimiser)
+                # Before the scaler looks for infinities and NaN: they may come from here.
                 adjust()
-                _align_gradients(optimiser)
-        scaler.step(optimiser)
-        scaler.update()
+                _align_gradients(self._optimiser)
+        self._scaler.step(self._optimiser)
+        self._scaler.update()
         torch.clear_autocast_cache()  # it holds the weights as they were before this update, which others may follow
-        losses.append(loss.detach())
-
-    return step
+        self._losses.append(loss.detach())
 
 
 def _align_gradients(optimiser: torch.optim.Optimizer) -> None:
