@@ -8,6 +8,7 @@ import pytest
 from equilib import coalitions, estimate_shapley, shapley_values
 from equilib.estimators import ESTIMATORS
 from equilib.estimators._errors import student
+from equilib.estimators._sampling import Sampler
 from equilib.games import Additive, random_kernel_machine, random_unanimity, random_voting
 
 N = 12
@@ -156,3 +157,16 @@ def test_quantiles_of_student():
     np.testing.assert_allclose(
         student(np.asarray([2.0, 5, 10, 30])) * 1.959964, [4.303, 2.571, 2.228, 2.042], rtol=0.03
     )
+
+
+def test_players_that_a_pilot_left_out_are_met_by_what_is_drawn_next():
+    n = 16
+    for seed in range(20):
+        sampler = Sampler(n, np.random.default_rng(seed))
+        counts = np.zeros(n + 1, dtype=np.int64)
+        counts[[2, n - 2]] = 4  # of 8 that meet everybody
+        first, second = (sampler.draw(counts, pairs=False)[0] for _ in range(2))
+        both = np.concatenate([first, second])
+        few = both.sum(axis=1) == 2
+        assert (both[few].sum(axis=0) == 1).all()
+        assert ((~both[~few]).sum(axis=0) == 1).all()

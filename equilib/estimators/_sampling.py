@@ -47,6 +47,7 @@ class Sampler:
         self._keys = rng.integers(2**64, size=n, dtype=np.uint64)
         self._seen = np.zeros(0, dtype=np.uint64)
         self._drawn = np.zeros(n + 1, dtype=np.int64)
+        self._met = np.zeros((n + 1, n), dtype=np.int64)
         self._orders = 0
 
     @property
@@ -61,7 +62,10 @@ class Sampler:
     def know(self, coalitions: Coalitions) -> None:
         """Remember coalitions that were evaluated before."""
         self._seen = np.concatenate([self._seen, self._hash(coalitions)])
-        self._drawn += np.bincount(coalitions.sum(axis=1), minlength=self.n + 1)
+        sizes = coalitions.sum(axis=1)
+        self._drawn += np.bincount(sizes, minlength=self.n + 1)
+        by_size = np.argsort(sizes, kind="stable")
+        self._meet(coalitions[by_size], sizes[by_size])
         self._orders += len(coalitions)
 
     def draw(self, counts: Ints, *, pairs: bool) -> tuple[Coalitions, Ints]:
@@ -71,7 +75,7 @@ class Sampler:
         player 0, which makes the first of a pair unique.
         """
         sizes = np.repeat(np.arange(len(counts)), counts)
-        drawn, orders = _draw_sizes(self.n, sizes, self.rng, pairs=pairs)
+        drawn, orders = _draw_sizes(self.n, sizes, self.rng, pairs=pairs, met=self._met)
         orders += self._orders
         self._orders += len(orders)
         hashes = self._hash(drawn)
@@ -79,13 +83,22 @@ class Sampler:
         for size in np.unique(sizes[repeated]):
             rows = np.flatnonzero(sizes == size)
             self._make_new(drawn, hashes, rows, repeated[rows], int(size), pairs=pairs)
+        self._meet(drawn, sizes)
         if pairs:
+            self._meet(~drawn[::-1], self.n - sizes[::-1])
             drawn = np.stack([drawn, ~drawn], axis=1).reshape(-1, self.n)
             hashes, orders = self._hash(drawn), np.repeat(orders, 2)
             sizes = np.stack([sizes, self.n - sizes], axis=1).reshape(-1)
         self._seen = np.concatenate([self._seen, hashes])
         self._drawn += np.bincount(sizes, minlength=self.n + 1)
         return drawn, orders
+
+    def _meet(self, coalitions: Coalitions, sizes: Ints) -> None:
+        """Count how often each player is in (of more than half the players: absent from) them; sizes are in order."""
+        begin = np.flatnonzero(np.diff(sizes, prepend=-1))
+        short = coalitions ^ (2 * sizes > self.n)[:, None]
+        if len(begin):
+            self._met[sizes[begin]] += np.add.reduceat(short, begin, axis=0, dtype=np.int64)
 
     def _hash(self, coalitions: Coalitions) -> Hashes:
         hashes: Hashes = coalitions @ self._keys
@@ -146,12 +159,15 @@ def apportion(weights: Floats, total: int, limits: Ints) -> Ints:
     return whole
 
 
-def _draw_sizes(n: int, sizes: Ints, rng: np.random.Generator, *, pairs: bool) -> tuple[Coalitions, Ints]:
+def _draw_sizes(
+    n: int, sizes: Ints, rng: np.random.Generator, *, pairs: bool, met: Ints | None = None
+) -> tuple[Coalitions, Ints]:
     """Draw one coalition of each size, sizes being in order, and number the random orders that they are of.
 
     Small ones, and those that few players are absent from, are cut from the same random order, one after the other:
-    of any n/s of a size in a row, every player is in (absent from) at most one. Others are the players with the
-    smallest of random keys.
+    of any n/s of a size in a row, every player is in (absent from) at most one. The first ones are of the players that
+    were in (absent from) the fewest of the size so far, `met` `(n + 1, n)`. Others are the players with the smallest of
+    random keys.
     """
     members, orders = np.empty((len(sizes), n), dtype=bool), np.arange(len(sizes))
     short = np.minimum(sizes, n - sizes)
@@ -175,7 +191,11 @@ def _draw_sizes(n: int, sizes: Ints, rng: np.random.Generator, *, pairs: bool) -
         piece = place % per_order
         order = np.cumsum(piece == 0) - 1
         orders[rows] = rows[piece == 0][order]
-        ranks = np.argsort(rng.random((int(order[-1]) + 1, n)), axis=1)  # a permutation's inverse is as random
+        keys = rng.random((int(order[-1]) + 1, n))
+        if met is not None:
+            keys[order[first]] += met[sizes[rows[first]]]
+        ranks = np.argsort(keys, axis=1)  # a permutation's inverse is as random, but where some players come first
+        ranks[order[first]] = np.argsort(ranks[order[first]], axis=1)
         members[rows] = (ranks[order] // short[rows][:, None] == piece[:, None]) ^ (2 * sizes[rows] > n)[:, None]
     return members, orders
 
