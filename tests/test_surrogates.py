@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks import fresh
 from equilib import coalitions, estimate_shapley, shapley_values
+from equilib.estimators import adjusted
 from equilib.estimators._likeness import REACH, Likeness
 from equilib.estimators._products import LINEAR, Products
 from equilib.estimators._trees import grow
@@ -92,6 +94,15 @@ def test_rules_are_better_known_with_trees():
         for name in ("adjusted", "boosted")
     }
     assert by_name["boosted"] < by_name["adjusted"]
+
+
+def test_trees_are_right_where_much_is_known(monkeypatch):
+    """Trees alone. A mean that they are grown beyond would come back as chance, where sizes are drawn partly."""
+    monkeypatch.setattr(adjusted, "stack", lambda first, second, data: second)
+    game = fresh.patches()
+    run = estimate_shapley(game, budget=250 * game.n_players, estimator="boosted", seed=0)
+    assert run.estimator == "adjusted-unpaired"
+    assert (np.abs(run.values - game.shapley_values) <= 4 * run.standard_errors).all()
 
 
 def test_a_few_products_are_found():
