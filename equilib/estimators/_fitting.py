@@ -39,8 +39,9 @@ MIN_CENTRES = 64
 """Centres beside products, at least."""
 MAX_TRIPLE_PLAYERS = 64
 """Players, at most, of models with products of three."""
-LEAST_WORK, WORK, LARGE_SAMPLE = 2e8, 8e4, 200
-"""Multiplications to spend at least, and on each evaluation; evaluations per player from which on more may be."""
+LEAST_WORK, WORK, LARGE_SAMPLE, EXTRA = 2e8, 8e4, 200, 2
+"""Multiplications to spend at least, and on each evaluation; evaluations per player from which on more may be, and by
+which power of them."""
 ENTRY_WORK, SOLVE_WORK, MAX_TERMS, MAX_OUTPUT_FACTOR = 300, 7.0, 1500, 5
 """Multiplications that one number of a kernel, and a solution over the cube of the terms, are worth; most terms; and
 how many times the work many outputs may take."""
@@ -166,7 +167,7 @@ def _choose_products(data: Data, residuals: Floats, number: int, *, odd: bool) -
 
 def _affordable_terms(n: int, u: int, k: int, evaluations: int, work: float) -> int:
     """Count the terms that the time allowed suffices for."""
-    allowed = max(LEAST_WORK, WORK * evaluations * max(1.0, evaluations / (LARGE_SAMPLE * n)) ** 1.5)
+    allowed = max(LEAST_WORK, WORK * evaluations * max(1.0, evaluations / (LARGE_SAMPLE * n)) ** EXTRA)
     allowed *= work * min(MAX_OUTPUT_FACTOR, 1 + k / 250)
     number = np.arange(1.0, min(u, MAX_TERMS) + 1)
     cost = u * number * (number + 6 * k + ENTRY_WORK) + SOLVE_WORK * number**3
