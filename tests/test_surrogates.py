@@ -13,7 +13,7 @@ from equilib.estimators import adjusted
 from equilib.estimators._likeness import REACH, Likeness
 from equilib.estimators._products import LINEAR, Products
 from equilib.estimators._trees import grow
-from equilib.games import random_unanimity
+from equilib.games import Airport, random_unanimity
 
 N = 10
 EVERY = coalitions(N)
@@ -94,6 +94,16 @@ def test_rules_are_better_known_with_trees():
         for name in ("adjusted", "boosted")
     }
     assert by_name["boosted"] < by_name["adjusted"]
+
+
+@pytest.mark.parametrize(("n", "estimator"), [(65, "adjusted-paired"), (130, "adjusted-paired"), (130, "auto")])
+def test_many_players_have_models_too(n, estimator):
+    weights = np.random.default_rng(n).exponential(size=n)
+    costs = tuple(weights.tolist())
+    run = estimate_shapley(Airport(costs), budget=12 * n, estimator=estimator, seed=0)
+    exact = Airport(costs).shapley_values
+    assert (np.abs(run.values - exact) <= 5 * run.standard_errors).all()
+    assert error(run, exact) < 0.1
 
 
 def test_trees_are_right_where_much_is_known(monkeypatch):

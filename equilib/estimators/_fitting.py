@@ -32,7 +32,7 @@ LEAST_RELEVANCE, SLIGHT = 0.1, 1e-3
 GLANCED_ROWS, FEW_PRODUCTS = 1024, 32
 """Units that tell whether a few products, so many, say more than likeness."""
 SCREENED_ROWS = 8192
-"""Units that products are chosen on, at most."""
+"""Units that products are chosen on, and that tell how relevant players are, at most."""
 MAX_PRODUCTS, MIN_PRODUCTS, UNITS_PER_PRODUCT = 1024, 16, 16
 """Products in a model, at most and at least, and units that there must be for each."""
 MIN_CENTRES = 64
@@ -86,7 +86,8 @@ def best_fit(
     tried = rows_of(sketch, rows[:MAX_TRIED])
     if u > MAX_TRIED:
         tried = tried._replace(folds=tried.folds % TRIED_FOLDS)
-    model, ridge = _choose_likeness(tried, _relevance(data, fair), odd=odd)
+    relevance = _relevance(rows_of(data, rows[:SCREENED_ROWS]), fair)
+    model, ridge = _choose_likeness(tried, relevance, odd=odd)
     # More centres want a smaller penalty.
     ridges = [factor * ridge * min(u, MAX_TRIED) / u for factor in MORE_FACTORS]
     affordable = _affordable_terms(n, u, k, evaluations, work)
@@ -94,8 +95,10 @@ def best_fit(
     fit = stack(linear, fit_all(wide, ridges), data)
     number = min(MAX_PRODUCTS, n_units // UNITS_PER_PRODUCT, affordable)
     glance = rows[:GLANCED_ROWS]
-    if number < MIN_PRODUCTS or not _is_sparse(
-        rows_of(sketch, glance), missed[glance], (fit.held_out @ mixtures)[glance], odd=odd
+    if (
+        number < MIN_PRODUCTS
+        or not _orders(n, odd=odd)
+        or not _is_sparse(rows_of(sketch, glance), missed[glance], (fit.held_out @ mixtures)[glance], odd=odd)
     ):
         return fit
     alone, beside = [], []
@@ -111,7 +114,7 @@ def best_fit(
 
 
 def _relevance(data: Data, fair: Floats) -> Floats:
-    """Compute how much players count, in a linear model of all there is: `(n,)`, of mean 1."""
+    """Compute how much players count, in a linear model of some units: `(n,)`, of mean 1."""
     signs = np.where(data.coalitions, 1.0, -1.0)
     gram = (signs * data.weights[:, None]).T @ signs
     gram += np.eye(len(gram)) * SLIGHT * np.trace(gram) / len(gram)
