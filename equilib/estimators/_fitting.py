@@ -39,7 +39,7 @@ MIN_CENTRES = 64
 """Centres beside products, at least."""
 MAX_TRIPLE_PLAYERS = 64
 """Players, at most, of models with products of three."""
-LEAST_WORK, WORK, LARGE_SAMPLE, EXTRA = 2e8, 8e4, 200, 2
+LEAST_WORK, WORK, LARGE_SAMPLE, EXTRA = 2e8, 8e4, 200, 1.6
 """Multiplications to spend at least, and on each evaluation; evaluations per player from which on more may be, and by
 which power of them."""
 ENTRY_WORK, SOLVE_WORK, MAX_TERMS, MAX_OUTPUT_FACTOR = 300, 7.0, 1500, 5
