@@ -42,9 +42,11 @@ MAX_TRIPLE_PLAYERS = 64
 LEAST_WORK, WORK, LARGE_SAMPLE, EXTRA = 2e8, 8e4, 200, 1.6
 """Multiplications to spend at least, and on each evaluation; evaluations per player from which on more may be, and by
 which power of them."""
-ENTRY_WORK, SOLVE_WORK, MAX_TERMS, MAX_OUTPUT_FACTOR = 300, 7.0, 1500, 5
-"""Multiplications that one number of a kernel, and a solution over the cube of the terms, are worth; most terms; and
-how many times the work many outputs may take."""
+ENTRY_WORK, OUTPUT_WORK, SOLVE_WORK, MAX_TERMS = 300, 6, 7.0, 1500
+"""Multiplications that one number of a kernel, an output of a term and unit, and a solution over the cube of the terms
+are worth; most terms."""
+MAX_OUTPUT_FACTOR, OUTPUTS = 5, 250
+"""How many times the work many outputs may take, at most; so many outputs take that of one once more."""
 
 
 def best_fit(
@@ -133,7 +135,7 @@ def _choose_likeness(few: Data, relevance: Floats, *, odd: bool) -> tuple[Likene
         for kind in REACH
         for only in ((True,) if odd else (False, True))
     ]
-    ridges = [factor / len(few.sizes) for factor in LIKE_FACTORS]
+    ridges = [factor / len(few.targets) for factor in LIKE_FACTORS]
     fits = [cross_fit(model, few, ridges=ridges, values=False) for model in models]
     best = min(range(len(fits)), key=lambda place: fits[place].score)
     return models[best], fits[best].ridge
@@ -156,7 +158,7 @@ def _is_sparse(data: Data, residuals: Floats, left: Floats, *, odd: bool) -> boo
     half = data.folds % 2 == 0
     others = np.flatnonzero(~half)
     terms = Products(_choose_products(rows_of(data, others), residuals[others], FEW_PRODUCTS, odd=odd))
-    products = cross_fit(terms, data, ridges=[RIDGE / len(data.sizes)], half=0, values=False)
+    products = cross_fit(terms, data, ridges=[RIDGE / len(data.targets)], half=0, values=False)
     return products.score < score_of(left[half], rows_of(data, np.flatnonzero(half)))
 
 
@@ -171,7 +173,7 @@ def _choose_products(data: Data, residuals: Floats, number: int, *, odd: bool) -
 def _affordable_terms(n: int, u: int, k: int, evaluations: int, work: float) -> int:
     """Count the terms that the time allowed suffices for."""
     allowed = max(LEAST_WORK, WORK * evaluations * max(1.0, evaluations / (LARGE_SAMPLE * n)) ** EXTRA)
-    allowed *= work * min(MAX_OUTPUT_FACTOR, 1 + k / 250)
+    allowed *= work * min(MAX_OUTPUT_FACTOR, 1 + k / OUTPUTS)
     number = np.arange(1.0, min(u, MAX_TERMS) + 1)
-    cost = u * number * (number + 6 * k + ENTRY_WORK) + SOLVE_WORK * number**3
+    cost = u * number * (number + OUTPUT_WORK * k + ENTRY_WORK) + SOLVE_WORK * number**3
     return int(np.searchsorted(cost, allowed))

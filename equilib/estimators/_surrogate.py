@@ -43,7 +43,6 @@ class Data(NamedTuple):
     """What a model is fitted to: u units, with k targets each."""
 
     coalitions: Coalitions  # (u, n)
-    sizes: Ints  # (u,)
     targets: Floats  # (u, k)
     weights: Floats  # (u,) of the fit
     stakes: Floats  # (u,) what a squared residual adds to the variance of the values: weights of the scores
@@ -54,7 +53,7 @@ class Data(NamedTuple):
 
 def rows_of(data: Data, rows: Ints) -> Data:
     """Take some units."""
-    parts = ("coalitions", "sizes", "targets", "weights", "stakes", "strata", "folds")
+    parts = ("coalitions", "targets", "weights", "stakes", "strata", "folds")
     return data._replace(**{name: getattr(data, name)[rows] for name in parts})
 
 
@@ -136,12 +135,12 @@ class Solved(NamedTuple):
 
 
 def cross_fit(
-    terms: Model, data: Data, *, ridges: Sequence[float], half: int | None = None, values: bool = True
+    model: Model, data: Data, *, ridges: Sequence[float], half: int | None = None, values: bool = True
 ) -> Fit:
     """Fit a model by weighted ridge regression on all folds but one, for each of them.
 
     Args:
-        terms: the model.
+        model: the terms.
         data: what to fit it to.
         ridges: what to multiply the model's penalty by, over the sum of the weights; the one that predicts best counts.
         half: predict the even (0) or the odd (1) folds only.
@@ -154,17 +153,17 @@ def cross_fit(
     weights, stakes = data.weights[order], data.stakes[order]
     members = data.coalitions[order]
     bounds = np.searchsorted(data.folds[order], np.arange(n_folds + 1)).tolist()
-    size = max(1, BLOCK_ENTRIES // terms.number(n))
+    size = max(1, BLOCK_ENTRIES // model.number(n))
     blocks = [[slice(i, min(i + size, stop)) for i in range(start, stop, size)] for start, stop in pairwise(bounds)]
     # Made once where it is small, and again where it is needed again otherwise.
     kept = (
-        {block.start: terms.design(members[block]) for fold in blocks for block in fold} if len(order) <= size else None
+        {block.start: model.design(members[block]) for fold in blocks for block in fold} if len(order) <= size else None
     )
 
     def design(block: slice) -> Floats:
-        return terms.design(members[block]) if kept is None else kept[block.start]
+        return model.design(members[block]) if kept is None else kept[block.start]
 
-    number = terms.number(n)
+    number = model.number(n)
     grams, moments = np.zeros((n_folds, number, number)), np.zeros((n_folds, number, k))
     design_sums, target_sums = np.zeros((n_folds, n_strata, number)), np.zeros((n_folds, n_strata, k))
     for fold, parts in enumerate(blocks):
@@ -184,7 +183,7 @@ def cross_fit(
     gram, moment = grams.sum(axis=0), moments.sum(axis=0)
     all_x, all_y = design_sums.sum(axis=0), target_sums.sum(axis=0)
     predicted = range(n_folds) if half is None else range(half, n_folds, 2)
-    penalty = terms.penalty(n) * float(data.weights.sum())
+    penalty = model.penalty(n) * float(data.weights.sum())
     slight = np.eye(number) * (SLIGHT * np.trace(gram) / number)
 
     def solve(fold: int, ridges: Sequence[float]) -> list[Solved]:
@@ -227,5 +226,5 @@ def cross_fit(
             if fold in fits:
                 held_out[part] = missed(part, fits[fold])
     back = np.argsort(order)
-    shapley = terms.shapley(mean.beta, n) if values else np.zeros((n, k))
+    shapley = model.shapley(mean.beta, n) if values else np.zeros((n, k))
     return Fit(held_out[back], residuals[back], shapley, score(held_out, slice(None)), ridges[best])

@@ -163,7 +163,6 @@ def _fit_pilot(sample: Sample, n: int) -> PilotResiduals:
     weights = _kernel_weights(sizes, number, n)
     data = Data(
         coalitions=sample.coalitions[::2],
-        sizes=sizes,
         targets=odd,
         weights=weights,
         stakes=weights,
@@ -207,7 +206,6 @@ def _solve(sample: Sample, problem: Problem, pairs: bool, *, trees: bool) -> tup
     weights = _kernel_weights(sizes, number, n)
     data = Data(
         coalitions=sample.coalitions[rows],
-        sizes=sizes,
         targets=targets,
         # Between the Shapley kernel, which spreads what is learned over all sizes, and what is at stake.
         weights=weights * np.sqrt(share * (1 + SLIGHT - drawn[sizes]) * len(sizes)),
